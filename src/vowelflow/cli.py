@@ -1,0 +1,97 @@
+"""The command line: ``vowelflow study | train | corpus | book``.
+
+Nothing heavy is imported before it is known what to do, so that help is instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+CORPORA = ("auto", "timit", "timit-sample", "librispeech", "klatt")
+PROFILES = ("smoke", "cpu", "paper")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; 0 if all went well, 1 if the study failed, 2 if what was given is not usable."""
+    options = _parser().parse_args(arguments)
+
+    from .corpus import InputError
+    from .study import StudyError
+
+    try:
+        options.run(options)
+    except InputError as error:
+        print(f"vowelflow: error: {error}", file=sys.stderr)
+        return 2
+    except StudyError as error:
+        print(f"vowelflow: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("vowelflow: stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="vowelflow", description="Speech factorization with a flow, put to the test.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    study = commands.add_parser("study", help="run the notebooks, then build the book")
+    _add_speech(study)
+    study.add_argument("--only", metavar="NAME", help="run this notebook alone, such as 01_data, and build no book")
+    study.set_defaults(run=_study)
+
+    train = commands.add_parser("train", help="train a flow")
+    _add_speech(train)
+    train.add_argument("--minutes", type=float, metavar="M", help="stop after so many minutes")
+    train.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    train.add_argument("--out", type=Path, metavar="DIR", help="where weights, log and checkpoint go")
+    train.set_defaults(run=_train)
+
+    corpus = commands.add_parser("corpus", help="tell what a corpus holds")
+    corpus.add_argument("name", choices=CORPORA)
+    corpus.add_argument("--root", metavar="DIR", help="the corpus's folder")
+    corpus.set_defaults(run=_corpus)
+
+    book = commands.add_parser("book", help="build the book from the notebooks last run")
+    book.add_argument("--url", help="where the book will be published; adds a site map and link previews")
+    book.set_defaults(run=_book)
+    return parser
+
+
+def _add_speech(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--corpus", choices=CORPORA, default="auto", help="default: the first that is there")
+    parser.add_argument("--root", metavar="DIR", help="the corpus's folder")
+    parser.add_argument("--profile", choices=PROFILES, default="cpu", help="how large and how long; default: cpu")
+    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+
+
+def _study(options) -> None:
+    from .study import run_study
+
+    run_study(options.corpus, options.root, options.profile, options.seed, options.only)
+    if not options.only:
+        _book(options)
+
+
+def _book(options) -> None:
+    from .study import build_book
+
+    print("building the book ...", flush=True)
+    print(f"the book: {build_book(url=getattr(options, 'url', None))}")
+
+
+def _train(options) -> None:
+    from .training import train_command
+
+    train_command(
+        options.corpus, options.root, options.profile, options.minutes, options.resume, options.seed, options.out
+    )
+
+
+def _corpus(options) -> None:
+    from .readers import load_corpus
+
+    print(load_corpus(options.name, options.root).summary())

@@ -1,0 +1,65 @@
+"""Factors: codes and labels -> directions, and ways to move along them.
+
+Everything here is plain vector arithmetic, so it takes codes (``Code``) and, for the baselines
+that a sceptic would use instead, flattened pictures ``(n, d)`` alike.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from .corpus import InputError
+from .glow import Code
+
+
+def vectors(codes) -> torch.Tensor:
+    """``(n, d)`` numbers of a ``Code``, or of pictures ``(n, ...)`` flattened."""
+    return codes.flat if isinstance(codes, Code) else torch.as_tensor(codes).flatten(1)
+
+
+def direction(source, target) -> torch.Tensor:
+    """Displacement of class means, target minus source, ``(1, d)`` (paper, sections 4.4 and 4.5).
+
+    Raises:
+        InputError: an empty class.
+    """
+    source, target = vectors(source), vectors(target)
+    if not len(source) or not len(target):
+        raise InputError(f"a direction needs tokens of both classes, not {len(source)} and {len(target)}")
+    return target.mean(0, keepdim=True) - source.mean(0, keepdim=True)
+
+
+def noise_floor(n_source: int, n_target: int, dimensions: int) -> float:
+    """Norm of the displacement between two samples of one standard normal class.
+
+    sqrt(d (1 / n + 1 / m)): what a direction of that many tokens has in it by chance.
+    """
+    return (dimensions * (1 / n_source + 1 / n_target)) ** 0.5
+
+
+def line(start, end, points: int = 7) -> torch.Tensor:
+    """Straight line from one vector ``(1, d)`` to another, ends included: ``(points, d)``."""
+    start, end = vectors(start), vectors(end)
+    return torch.lerp(start, end, torch.linspace(0, 1, points)[:, None])
+
+
+def great_circle(start, end, points: int = 7) -> torch.Tensor:
+    """Spherical interpolation: the same ends as ``line``, but the norm does not sag between them.
+
+    The midpoint of two independent standard normal codes has half of their squared norm; on the
+    great circle it keeps it (Shoemake 1985).
+    """
+    start, end = vectors(start).double(), vectors(end).double()
+    cosine = (start * end).sum() / (start.norm() * end.norm())
+    angle = torch.acos(cosine.clamp(-1, 1))
+    if angle < 1e-6:
+        return line(start, end, points).float()
+    share = torch.linspace(0, 1, points, dtype=torch.float64)[:, None]
+    path = torch.sin((1 - share) * angle) * start + torch.sin(share * angle) * end
+    return (path / torch.sin(angle)).float()
+
+
+def random_direction(like: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    """A random direction of the same norm: what any direction at all would do."""
+    noise = torch.randn(like.shape, generator=torch.Generator().manual_seed(seed))
+    return noise * (like.norm() / noise.norm())

@@ -1,0 +1,125 @@
+"""Figures: pictures and sounds -> matplotlib figures and play buttons, in one house style."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+
+import matplotlib.pyplot as plt
+import numpy as np
+import soundfile
+from IPython.display import HTML
+
+from .corpus import FRAMES, RATE, Corpus
+from .spectrogram import BINS, FLOOR_DB
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")  # Okabe and Ito: safe for colour-blind readers
+LISTENING_RMS = 0.08  # all sounds are played at this level, so that loudness tells nothing
+FADE = RATE // 200  # 5 ms, against clicks at the cut edges of a segment
+
+
+def style() -> None:
+    """House style of matplotlib: called once in every notebook."""
+    plt.rcParams.update(
+        {
+            "figure.dpi": 110, "figure.facecolor": "white", "savefig.facecolor": "white", "font.size": 9,
+            "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 9, "legend.frameon": False,
+            "axes.prop_cycle": plt.cycler(color=COLOURS), "image.cmap": "magma", "figure.constrained_layout.use": True,
+        }
+    )  # fmt: skip
+
+
+def banner(corpus: Corpus) -> HTML:
+    """Which speech a notebook runs on, and why."""
+    speech = "synthetic speech" if corpus.name == "klatt" else "recorded speech"
+    text = (
+        f"<strong>This page was made from {html.escape(corpus.name)}</strong>, {speech}: {len(corpus)} vowels of "
+        f"{corpus.table.speaker.nunique()} speakers ({html.escape(corpus.note)}). Licence: {html.escape(corpus.licence)}."
+    )
+    return HTML(f'<div class="vf-banner" role="note">{text}</div>')
+
+
+def spectrograms(pictures, titles, columns: int = 5, milliseconds: int = FRAMES, row_titles=None):
+    """A grid of pictures with axes in ms and kHz and one colour bar in dB.
+
+    Args:
+        pictures: ``(n, 1, 288, 288)``; drawn clamped to [0, 1], the 257 bins of 0 to 8 kHz.
+        titles: one a picture.
+        milliseconds: how much of the time axis to draw.
+    """
+    pictures = np.clip(np.asarray(pictures)[:, 0, :BINS, :milliseconds], 0, 1) * FLOOR_DB - FLOOR_DB
+    rows = -(-len(pictures) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(1.75 * columns + 0.8, 1.75 * rows + 0.4), sharex=True, sharey=True, squeeze=False
+    )
+    for axis, picture, title in zip(axes.flat, pictures, titles, strict=False):
+        drawn = axis.imshow(
+            picture, origin="lower", aspect="auto", vmin=-FLOOR_DB, vmax=0, extent=(0, milliseconds, 0, RATE / 2000),
+            interpolation="nearest",
+        )  # fmt: skip
+        axis.set_title(title)
+    for axis in axes.flat[len(pictures) :]:
+        axis.set_visible(False)
+    for place, name in enumerate(row_titles or []):
+        axes[place, 0].annotate(
+            name, (-0.42, 0.5), xycoords="axes fraction", rotation=90, va="center", ha="center", weight="bold"
+        )
+    figure.supxlabel("time, ms", size=9)
+    figure.supylabel("frequency, kHz", size=9)
+    figure.colorbar(drawn, ax=axes, label="dB below the peak", shrink=0.9 if rows < 3 else 0.5)
+    return figure
+
+
+def play_row(waves, labels) -> HTML:
+    """Labelled play buttons, one a sound, all at one loudness (``LISTENING_RMS``, no clipping)."""
+    buttons = []
+    for wave, label in zip(waves, labels, strict=True):
+        text = html.escape(str(label))
+        buttons.append(
+            f'<span class="vf-sound"><button type="button" class="vf-play" aria-label="Play {text}" '
+            f'onclick="this.nextElementSibling.play()">▶ {text}</button>'
+            f'<audio preload="auto" src="data:audio/wav;base64,{_wav(wave)}"></audio></span>'
+        )
+    return HTML(f'<div class="vf-row">{"".join(buttons)}</div>')
+
+
+def listening_level(wave) -> np.ndarray:
+    """A sound as it is played: faded at its edges, at ``LISTENING_RMS`` unless that would clip."""
+    wave = np.nan_to_num(np.asarray(wave, dtype=np.float64)).copy()
+    ramp = np.sin(np.linspace(0, np.pi / 2, FADE)) ** 2
+    wave[:FADE] *= ramp[: len(wave)]
+    wave[-FADE:] *= ramp[::-1][-len(wave) :]
+    rms, peak = np.sqrt(np.mean(wave**2)), np.abs(wave).max()
+    return wave * min(LISTENING_RMS / max(rms, 1e-9), 0.9 / max(peak, 1e-9))
+
+
+def _wav(wave) -> str:
+    quiet = np.zeros(RATE // 20)  # 50 ms, since sound cards swallow the first few
+    file = io.BytesIO()
+    soundfile.write(file, np.concatenate([quiet, listening_level(wave), quiet]), RATE, format="WAV", subtype="PCM_16")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def picture_png(picture, title: str = "") -> bytes:
+    """One picture as PNG, for widgets: the frames of a slider."""
+    figure = spectrograms(np.asarray(picture)[None], [title], columns=1)
+    figure.set_size_inches(3.6, 2.8)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=100)
+    plt.close(figure)
+    return file.getvalue()
+
+
+def frame_slider(pictures, labels, name: str = "step"):
+    """A slider over drawn pictures that also works in a page without a kernel."""
+    import ipywidgets
+
+    frames = [
+        ipywidgets.Image(value=picture_png(picture, label), format="png", alt=str(label), layout={"width": "380px", "max_width": "100%"})
+        for picture, label in zip(pictures, labels, strict=True)
+    ]
+    stack = ipywidgets.Stack(frames, selected_index=0)
+    slider = ipywidgets.IntSlider(0, 0, len(frames) - 1, description=name)
+    ipywidgets.jslink((slider, "value"), (stack, "selected_index"))
+    return ipywidgets.VBox([slider, stack])

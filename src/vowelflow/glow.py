@@ -1,0 +1,384 @@
+"""Glow: an invertible map between pictures and Gaussian codes.
+
+The paper's section 3 in one file, top to bottom: a picture is squeezed (space to channels), goes
+through steps of actnorm, invertible 1x1 convolution and affine coupling, half of the channels are
+split off, and the other half goes on to the next, coarser level (Dinh et al. 2017; Kingma and
+Dhariwal 2018). Split-off channels are whitened by a prior learned from the half that stays, so the
+whole code, all 82,944 numbers of it, is standard normal under the model and ``decode(encode(x))``
+gives the picture back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn import functional as F
+
+from .corpus import InputError
+from .spectrogram import PIXELS, SIDE, quantize
+
+LOG_2PI = math.log(2 * math.pi)
+BOUND = 2.0  # log-scales stay in (-2, 2), so no scale and no inverse of one exceeds e^2
+
+
+@dataclass(frozen=True)
+class GlowConfig:
+    """Shape of a flow: ``levels`` scales of ``steps`` steps, coupling width for each level."""
+
+    levels: int = 5
+    steps: int = 8
+    hidden: tuple[int, ...] = (16, 32, 64, 96, 128)
+    side: int = SIDE
+
+    def __post_init__(self):
+        if len(self.hidden) != self.levels or self.side % 2**self.levels:
+            raise InputError(
+                f"hidden {self.hidden} needs one width for each of {self.levels} levels, and a side of "
+                f"{self.side} must halve {self.levels} times"
+            )
+
+
+class Mix(nn.Module):
+    """Actnorm folded into an invertible 1x1 convolution, W = P L (U + diag(s)), log|s| learned."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        rotation = torch.linalg.qr(torch.randn(channels, channels, dtype=torch.float64))[0]
+        permutation, lower, upper = torch.linalg.lu(rotation)
+        diagonal = upper.diagonal()
+        self.register_buffer("permutation", permutation.float())
+        self.register_buffer("sign", diagonal.sign().float())
+        self.lower = nn.Parameter(lower.tril(-1).float())
+        self.upper = nn.Parameter(upper.triu(1).float())
+        self.log_diagonal = nn.Parameter(diagonal.abs().log().float())
+        self.shift = nn.Parameter(torch.zeros(channels))
+        self.log_scale = nn.Parameter(torch.zeros(channels))
+
+    def initialise(self, x: torch.Tensor) -> None:
+        """Actnorm's start: every channel of this batch gets mean 0 and deviation 1."""
+        mean, deviation = x.mean((0, 2, 3)), x.std((0, 2, 3))
+        self.shift.data = -mean
+        self.log_scale.data = -deviation.clamp_min(1e-6).log()
+
+    def factors(self) -> tuple[torch.Tensor, torch.Tensor]:
+        identity = torch.eye(len(self.sign), dtype=self.sign.dtype, device=self.sign.device)
+        lower = self.lower.tril(-1) + identity
+        upper = self.upper.triu(1) + torch.diag(self.sign * self.log_diagonal.exp())
+        return lower, upper
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        lower, upper = self.factors()
+        weight = self.permutation @ lower @ upper * self.log_scale.exp()
+        log_determinant = (self.log_scale.sum() + self.log_diagonal.sum()) * x[0, 0].numel()
+        return F.conv2d(x, weight[:, :, None, None], weight @ self.shift), log_determinant
+
+    def inverse(self, y: torch.Tensor) -> torch.Tensor:
+        lower, upper = (factor.double() for factor in self.factors())  # solved in float64: it is tiny
+        unmixed = torch.linalg.solve_triangular(lower, self.permutation.T.double(), upper=False, unitriangular=True)
+        weight = torch.linalg.solve_triangular(upper, unmixed, upper=True)
+        weight = (weight * (-self.log_scale.double()).exp()[:, None]).to(y.dtype)
+        return F.conv2d(y, weight[:, :, None, None], -self.shift)
+
+
+class Coupling(nn.Module):
+    """Affine coupling: one half of the channels scales and shifts the other."""
+
+    def __init__(self, channels: int, hidden: int):
+        super().__init__()
+        self.network = nn.Sequential(
+            nn.Conv2d(channels // 2, hidden, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, hidden, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, channels, 3, padding=1),
+        )
+        nn.init.zeros_(self.network[-1].weight)
+        nn.init.zeros_(self.network[-1].bias)
+
+    def scale_and_shift(self, kept: torch.Tensor, autocast: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.autocast(kept.device.type, torch.bfloat16, enabled=autocast):
+            raw = self.network(kept)
+        shift, log_scale = raw.to(kept.dtype).chunk(2, 1)
+        return BOUND * torch.tanh(log_scale / BOUND), shift
+
+    def forward(self, x: torch.Tensor, autocast: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+        kept, changed = x.chunk(2, 1)
+        log_scale, shift = self.scale_and_shift(kept, autocast)
+        return torch.cat([kept, changed * log_scale.exp() + shift], 1), log_scale.sum((1, 2, 3))
+
+    def inverse(self, y: torch.Tensor) -> torch.Tensor:
+        kept, changed = y.chunk(2, 1)
+        log_scale, shift = self.scale_and_shift(kept, False)
+        return torch.cat([kept, (changed - shift) * (-log_scale).exp()], 1)
+
+
+class Whiten(nn.Module):
+    """The learned prior of a split: mean and log-scale of what leaves, from what stays."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.network = nn.Conv2d(channels, 2 * channels, 3, padding=1)
+        nn.init.zeros_(self.network.weight)
+        nn.init.zeros_(self.network.bias)
+
+    def prior(self, stays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        mean, log_scale = self.network(stays).chunk(2, 1)
+        return mean, 2 * BOUND * torch.tanh(log_scale / (2 * BOUND))
+
+    def forward(self, leaves, stays) -> tuple[torch.Tensor, torch.Tensor]:
+        mean, log_scale = self.prior(stays)
+        return (leaves - mean) * (-log_scale).exp(), -log_scale.sum((1, 2, 3))
+
+    def inverse(self, white, stays) -> torch.Tensor:
+        mean, log_scale = self.prior(stays)
+        return white * log_scale.exp() + mean
+
+
+class Glow(nn.Module):
+    """The multi-scale flow. Pictures are ``(batch, 1, side, side)``, codes ``(batch, side^2)``."""
+
+    def __init__(self, config: GlowConfig = GlowConfig()):
+        super().__init__()
+        self.config = config
+        self.levels, self.whiten, self.shapes = nn.ModuleList(), nn.ModuleList(), []
+        channels, side = 1, config.side
+        for level, hidden in enumerate(config.hidden):
+            channels, side = 4 * channels, side // 2
+            steps = [nn.ModuleList([Mix(channels), Coupling(channels, hidden)]) for _ in range(config.steps)]
+            self.levels.append(nn.ModuleList(steps))
+            if level < config.levels - 1:
+                channels //= 2
+                self.whiten.append(Whiten(channels))
+            self.shapes.append((channels, side, side))  # of what this level adds to the code
+        self.top = nn.Parameter(torch.zeros(2, channels, 1, 1))  # mean and log-scale of the last scale
+        self.register_buffer("initialised", torch.tensor(False))
+
+    @property
+    def top_size(self) -> int:
+        """How many numbers the top code has: the coarsest scales, a quarter of all at most."""
+        sizes = np.cumsum([math.prod(shape) for shape in reversed(self.shapes)])
+        return int(max(size for size in sizes if size <= max(self.config.side**2 // 4, sizes[0])))
+
+    def forward(self, y: torch.Tensor, autocast: bool = False, initialise: bool = False):
+        """Dequantized pictures -> (scales of the code, finest first; log-determinant ``(batch,)``)."""
+        x, scales = y - 0.5, []
+        log_determinant = y.new_zeros(len(y))
+        for level, steps in enumerate(self.levels):
+            x = F.pixel_unshuffle(x, 2)
+            for mix, coupling in steps:
+                if initialise:
+                    mix.initialise(x)
+                x, gain = mix(x)
+                log_determinant = log_determinant + gain
+                x, gain = coupling(x, autocast)
+                log_determinant = log_determinant + gain
+            if level < len(self.whiten):
+                x, leaves = x.chunk(2, 1)
+                white, gain = self.whiten[level](leaves, x)
+                log_determinant = log_determinant + gain
+                scales.append(white)
+        mean, log_scale = self.top
+        scales.append((x - mean) * (-log_scale).exp())
+        return scales, log_determinant - log_scale.sum() * x[0, 0].numel()
+
+    def inverse(self, flat: torch.Tensor) -> torch.Tensor:
+        """Whole codes ``(batch, side^2)`` -> pictures, neither clamped nor repaired."""
+        mean, log_scale = self.top
+        scales = self.scales(flat)
+        x = scales[0] * log_scale.exp() + mean
+        for level in reversed(range(len(self.levels))):
+            if level < len(self.whiten):
+                x = torch.cat([x, self.whiten[level].inverse(scales[-1 - level], x)], 1)
+            for mix, coupling in reversed(self.levels[level]):
+                x = mix.inverse(coupling.inverse(x))
+            x = F.pixel_shuffle(x, 2)
+        return x + 0.5
+
+    def scales(self, flat: torch.Tensor) -> list[torch.Tensor]:
+        """The scales of whole codes, coarsest first, each ``(batch, channels, frequency, time)``."""
+        shapes = self.shapes[::-1]
+        parts = flat.split([math.prod(shape) for shape in shapes], 1)
+        return [part.unflatten(1, shape) for part, shape in zip(parts, shapes, strict=True)]
+
+    @torch.no_grad()
+    def initialise(self, y: torch.Tensor) -> None:
+        """Set every actnorm from one batch of dequantized pictures, once."""
+        self.forward(y, initialise=True)
+        self.initialised.fill_(True)
+
+    def log_likelihood(self, y: torch.Tensor, autocast: bool = False) -> torch.Tensor:
+        """log p(y) of dequantized pictures, nats, ``(batch,)``: change of variables, paper eq. 3."""
+        scales, log_determinant = self.forward(y, autocast)
+        energy = sum(scale.square().sum((1, 2, 3)) for scale in scales)
+        return log_determinant - 0.5 * (energy + LOG_2PI * y[0].numel())
+
+    @torch.no_grad()
+    def encode(self, pictures: torch.Tensor, seed: int = 0, batch: int = 8) -> Code:
+        """Pictures in [0, 1] -> whole codes, with dequantization noise keyed by (seed, picture).
+
+        Raises:
+            InputError: another shape, or values that are not finite or not in [0, 1].
+        """
+        image = dequantize(self._checked(pictures), seed)
+        flat = [
+            torch.cat([scale.flatten(1) for scale in reversed(self.forward(part.to(self.top))[0])], 1).cpu()
+            for part in image.split(batch)
+        ]
+        return Code(torch.cat(flat), self.top_size, image)
+
+    @torch.no_grad()
+    def decode(self, code: Code | torch.Tensor, batch: int = 8) -> torch.Tensor:
+        """Whole codes -> pictures ``(n, 1, side, side)``; of ``encode``'s own result, its ``image``."""
+        flat = torch.as_tensor(_flat(code))
+        if flat.ndim != 2 or flat.shape[1] != self.config.side**2:
+            raise InputError(f"codes are (n, {self.config.side**2}), not {tuple(flat.shape)}")
+        return torch.cat([self.inverse(part.to(self.top)).cpu() for part in flat.split(batch)])
+
+    @torch.no_grad()
+    def bits_per_dim(self, pictures: torch.Tensor, draws: int = 8, seed: int = 0, batch: int = 8) -> torch.Tensor:
+        """-log2 p(y) / d + 8 of every picture ``(n,)``, bits, mean over draws of the noise.
+
+        The 8 takes the density of y in [0, 1] back to the 256 levels of a pixel (Theis et al. 2016).
+        """
+        pictures, total = self._checked(pictures), 0.0
+        for draw in range(draws):
+            parts = dequantize(pictures, seed + draw).split(batch)
+            total = total + torch.cat([self.log_likelihood(part.to(self.top)).cpu() for part in parts])
+        return 8 - total / draws / math.log(2) / self.config.side**2
+
+    def sample(self, n: int, temperature: float = 1.0, seed: int = 0) -> torch.Tensor:
+        """Pictures of ``n`` random codes of standard deviation ``temperature``."""
+        return self.decode(random_code(n, self.config.side**2, seed) * temperature)
+
+    def _checked(self, pictures: torch.Tensor) -> torch.Tensor:
+        side = self.config.side
+        if pictures.ndim != 4 or pictures.shape[1:] != (1, side, side):
+            raise InputError(f"pictures are (n, 1, {side}, {side}), not {tuple(pictures.shape)}")
+        if not (torch.isfinite(pictures).all() and pictures.min() >= 0 and pictures.max() <= 1):
+            raise InputError("pictures must be finite and in [0, 1], as vf.images makes them")
+        return pictures
+
+
+def untrained_flow(config: GlowConfig, pictures: torch.Tensor, seed: int = 0) -> Glow:
+    """A flow that has learned nothing but the scale of its channels: the null of every claim.
+
+    Actnorm is set from ``pictures`` ``(n, 1, side, side)``, couplings are as initialised.
+    """
+    torch.manual_seed(seed)
+    model = Glow(config)
+    model.initialise(dequantize(pictures, seed))
+    return model.eval().requires_grad_(False)
+
+
+def random_code(n: int, size: int = PIXELS, seed: int = 0) -> torch.Tensor:
+    """Standard normal codes ``(n, size)``; a code depends on (seed, its place), not on ``n``."""
+    rows = [np.random.default_rng([seed, row]).standard_normal(size, dtype=np.float32) for row in range(n)]
+    return torch.from_numpy(np.stack(rows))
+
+
+def dequantize(pictures: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    """y = (q + u) / 256 with u uniform in [0, 1), keyed by (seed, picture).
+
+    The key of a picture is a hash of its levels, so neither batch nor order changes its noise.
+    """
+    levels = quantize(pictures)
+    noise = torch.empty(levels.shape)
+    for row, picture in enumerate(levels):
+        key = hashlib.blake2b(picture.numpy().tobytes(), digest_size=8).digest()
+        rng = np.random.default_rng([seed, int.from_bytes(key, "little")])
+        noise[row] = torch.from_numpy(rng.random(picture.shape, dtype=np.float32))
+    return (levels + noise) / 256
+
+
+@dataclass(frozen=True)
+class Code:
+    """Codes of pictures: vectors that can be indexed, added and scaled.
+
+    Attributes:
+        flat: ``(n, side^2)``, coarsest scale first.
+        top_size: how many of the first numbers are the top code.
+        image: the dequantized pictures ``(n, 1, side, side)`` they encode, where they encode any.
+    """
+
+    flat: torch.Tensor
+    top_size: int
+    image: torch.Tensor | None = None
+
+    @property
+    def top(self) -> torch.Tensor:
+        """The coarsest scales, ``(n, top_size)``: about what the paper's implementation calls the code."""
+        return self.flat[:, : self.top_size]
+
+    def __len__(self) -> int:
+        return len(self.flat)
+
+    def __getitem__(self, rows) -> Code:
+        rows = [rows] if isinstance(rows, int) else rows
+        rows = torch.as_tensor(np.asarray(rows)) if not isinstance(rows, slice) else rows
+        return Code(self.flat[rows], self.top_size, None if self.image is None else self.image[rows])
+
+    def __add__(self, other) -> Code:
+        return Code(self.flat + _flat(other), self.top_size)
+
+    def __sub__(self, other) -> Code:
+        return Code(self.flat - _flat(other), self.top_size)
+
+    def __mul__(self, factor) -> Code:
+        return Code(self.flat * factor, self.top_size)
+
+    __rmul__ = __mul__
+
+    def mean(self) -> Code:
+        """The mean code, as a code of one."""
+        return Code(self.flat.mean(0, keepdim=True), self.top_size)
+
+
+def _flat(other):
+    return other.flat if isinstance(other, Code) else other
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_model(name: str | Path, models: Path | None = None) -> Glow:
+    """Load reference weights: a name under ``models/``, or a folder that holds them.
+
+    Raises:
+        InputError: no such model, a damaged or altered weight file, or weights of another shape.
+    """
+    folder = Path(name) if Path(name).is_dir() else (models or models_folder()) / name
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        glow = GlowConfig(**{**config["glow"], "hidden": tuple(config["glow"]["hidden"])})
+        expected = config["sha256"]
+    except FileNotFoundError:
+        known = sorted(path.parent.name for path in folder.parent.glob("*/config.json"))
+        raise InputError(f"no model {str(name)!r} ({folder}); there are {', '.join(known) or 'none'}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder / 'config.json'} is not a model's configuration ({error!r})") from None
+    weights = folder / "model.safetensors"
+    if not weights.is_file() or file_hash(weights) != expected:
+        raise InputError(f"{weights} is missing or is not the file that config.json names; fetch it again")
+    model = Glow(glow)
+    try:
+        model.load_state_dict(load_file(weights))
+    except RuntimeError as error:
+        raise InputError(f"{weights} does not fit its config.json: {error}") from None
+    return model.eval().requires_grad_(False).to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def models_folder() -> Path:
+    """``models/`` of the working folder, or of the checkout that this package is installed from."""
+    here = [Path.cwd(), *Path.cwd().parents, Path(__file__).resolve().parents[2]]
+    return next((base / "models" for base in here if (base / "models").is_dir()), Path("models"))

