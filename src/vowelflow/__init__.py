@@ -6,6 +6,7 @@ _HOMES = {
     "load_corpus": "readers",
     "Corpus": "corpus",
     "InputError": "corpus",
+    "VOWELS": "corpus",
     "images": "spectrogram",
     "phases": "spectrogram",
     "peaks": "spectrogram",
@@ -24,6 +25,7 @@ _HOMES = {
     "great_circle": "factors",
     "write_results": "study",
 }
+_ROOMS = ("spectrogram", "glow", "training", "factors", "baselines", "judges", "cards", "figures", "study")
 __all__ = sorted(_HOMES)
 
 
@@ -31,7 +33,7 @@ def __getattr__(name: str):
     """Import on first use, so that the command line and light notebooks start at once."""
     if name in _HOMES:
         return getattr(import_module(f".{_HOMES[name]}", __name__), name)
-    if name in ("factors", "baselines", "judges", "figures", "training", "spectrogram", "glow", "study"):
+    if name in _ROOMS:
         return import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -141,15 +141,15 @@ class Corpus:
 def split_by_speaker(table: pd.DataFrame, seed: int = 0) -> pd.Series:
     """Assign train, valid or test to every speaker, a quarter of each sex to test.
 
-    An eighth of each sex goes to valid, rounded, at least one where there are four or more
-    speakers of that sex. Speakers of a sex are shuffled with ``seed``.
+    An eighth of each sex goes to valid. Both are rounded, with at least one test speaker of two,
+    and one valid speaker of four. Speakers of a sex are shuffled with ``seed``.
     Returns one label a row.
     """
     split = {}
     speakers = table[["speaker", "sex"]].drop_duplicates().sort_values(["sex", "speaker"])
     for index, (_, group) in enumerate(speakers.groupby("sex")):
         names = np.random.default_rng([seed, index]).permutation(group.speaker.to_numpy())
-        test = round(len(names) / 4)
+        test = max(round(len(names) / 4), int(len(names) >= 2))
         valid = max(round(len(names) / 8), int(len(names) >= 4))
         for place, name in enumerate(names):
             split[name] = "test" if place < test else "valid" if place < test + valid else "train"

@@ -7,15 +7,13 @@ praat-parselmouth: a glottal source filtered by a cascade of formants. Nothing i
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from .corpus import RATE, VOWELS, Corpus, InputError, cache_dir, save_atomically
+from .corpus import RATE, VOWELS, Corpus, InputError, cache_dir, save_atomically, split_by_speaker
 
 # Averages of Hillenbrand, Getty, Clark and Wheeler (1995), "Acoustic characteristics of American
 # English vowels", JASA 97(5), 3099-3111, Table V: duration in ms, then F0, F1, F2, F3, F4 in Hz.
@@ -49,14 +47,13 @@ CONTEXT, SILENCE = 480, 400  # samples before and after a vowel: 30 ms of fading
 ROOM = 0.001  # standard deviation of the room's noise; a source at level 0 dB swings by about 1
 PEAK = 10 ** (-1 / 20)  # the loudest sample of a corpus, -1 dBFS
 OVERSAMPLED = 2 * RATE  # glottal pulses have no upper limit: at 16 kHz they would alias
-LABELS = {"corpus", "utterance", "speaker", "sex", "phone", "word", "split", "path"}
+LABELS = {"corpus", "utterance", "speaker", "sex", "phone", "word", "path"}
 
 
 def klatt_corpus(speakers: int = 48, tokens: int = 8, seed: int = 0) -> Corpus:
     """Generate the corpus, or load it from the cache: ``speakers`` x 5 vowels x ``tokens``.
 
-    Half of the speakers are women. Of each sex a quarter go to test and a twelfth to valid
-    (none where a sex has two speakers). Beyond the usual columns, the table holds the true
+    Half of the speakers are women. They are split by ``split_by_speaker``. Beyond the usual columns, the table holds the true
     factors: ``f0``, ``f1`` to ``f4`` (Hz, at the vowel's middle), ``f0_slope`` (semitones over the
     vowel), ``f1_move`` and ``f2_move`` (ratio, end over start), ``vocal_tract_cm``,
     ``duration_ms``, ``open_phase`` (share of the glottal cycle), ``tilt_db`` (source loss at
@@ -76,12 +73,12 @@ def klatt_corpus(speakers: int = 48, tokens: int = 8, seed: int = 0) -> Corpus:
     path = cache_dir() / f"klatt-{speakers}x{tokens}-seed{seed}-{recipe}.npz"
     try:
         arrays = _load(path)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError):
-        # Absent or damaged. Only one of several processes' files survives, and all are equal.
+    except Exception:  # absent or damaged, and a damaged archive fails in many ways: make it again
         arrays = _generate(speakers, tokens, seed)
         save_atomically(path, lambda temporary: np.savez(temporary, **arrays))
     sounds, offsets = arrays.pop("sounds"), arrays.pop("offsets")
     table = pd.DataFrame({name: column.astype(object) if name in LABELS else column for name, column in arrays.items()})
+    table.insert(table.columns.get_loc("end") + 1, "split", split_by_speaker(table, seed))
     place = {key: row for row, key in enumerate(table["path"])}
 
     def read_sound(key: str) -> np.ndarray:
@@ -110,24 +107,22 @@ def _generate(speakers: int, tokens: int, seed: int) -> dict[str, np.ndarray]:
     from tqdm.auto import tqdm
 
     rows, sounds = [], []
-    half = speakers // 2
-    test, valid = max(round(half / 4), 1), max(round(half / 12), int(half > 2))
     with tqdm(total=speakers * len(VOWELS) * tokens, desc="klatt", unit="vowel", leave=False) as bar:
         for index in range(speakers):
             sex, number = "fm"[index % 2], index // 2
             # One generator a speaker and one a token, keys of equal length (trailing zeros do not
             # count): more speakers or more tokens leave the earlier ones as they were.
             voice = _speaker(sex, np.random.default_rng([seed, index, 0]))
-            split = "test" if number < test else "valid" if number < test + valid else "train"
             for item in range(len(VOWELS) * tokens):
                 phone, token = VOWELS[item % len(VOWELS)], item // len(VOWELS)
                 rng = np.random.default_rng([seed, index, item + 1])
                 name = f"{sex}{number:02d}_{phone}{token:02d}"
                 factors = _token(sex, phone, voice, rng)
                 sounds.append(_synthesize(factors, rng))
-                end = len(sounds[-1]) - SILENCE - CONTEXT
-                labels = dict(corpus="klatt", utterance=name, speaker=name[:3], sex=sex, phone=phone, word="")
-                rows.append({**labels, "start": SILENCE + CONTEXT, "end": end, "split": split, "path": name, **factors})
+                edge = SILENCE + CONTEXT
+                row = {"corpus": "klatt", "utterance": name, "speaker": f"{sex}{number:02d}", "sex": sex}
+                row |= {"phone": phone, "word": "", "start": edge, "end": len(sounds[-1]) - edge}
+                rows.append(row | {"path": name} | factors)
                 bar.update()
     run("random_initializeSafelyAndUnpredictably ()")  # leave Praat's own randomness as we found it
     scale = 32768 * PEAK / max(np.abs(sound).max() for sound in sounds)
@@ -159,7 +154,8 @@ def _speaker(sex: str, rng: np.random.Generator) -> dict[str, float]:
 def _token(sex: str, phone: str, voice: dict, rng: np.random.Generator) -> dict[str, float]:
     """The true factors of one token, as they stand in the table."""
     duration, f0, *formants = TARGETS[sex][phone]
-    formants = [f * voice["formants"] * np.exp(_normal(rng, 0, s)) for f, s in zip(formants, (0.03, 0.025, 0.015, 0.015))]
+    spreads = (0.03, 0.025, 0.015, 0.015)
+    formants = [f * voice["formants"] * np.exp(_normal(rng, 0, s)) for f, s in zip(formants, spreads, strict=True)]
     moves = [move * np.exp(_normal(rng, 0, 0.03)) for move in MOVEMENT[phone]]
     duration = np.clip(duration * SPOKEN / voice["speed"] * np.exp(_normal(rng, 0, 0.2)), SHORTEST, LONGEST)
     factors = {
@@ -206,15 +202,17 @@ def _synthesize(factors: dict[str, float], rng: np.random.Generator) -> np.ndarr
     # Onset, crest, decline, and the context's ramps, in dB; 94 dB is an amplitude of one pascal.
     times = (silence - 0.006, silence, start, start + 0.3 * vowel, end, end + context, end + context + 0.006)
     shape = np.array([-90, -26, -3, 0, -5, -28, -90]) + 94 + factors["level_db"]
-    add("voicing amplitude", *zip(times, shape))
-    add("breathiness amplitude", *zip(times, shape + factors["breath_db"]))
+    add("voicing amplitude", *zip(times, shape, strict=True))
+    add("breathiness amplitude", *zip(times, shape + factors["breath_db"], strict=True))
     # In the context F1 falls, as towards any consonant, and F2 heads for a locus of its own.
     loci = np.exp(rng.uniform(np.log(0.4), np.log(0.65), size=2)) * factors["f3"]
     for n, frequency in enumerate(formants, 1):
-        half = np.sqrt(factors[f"f{n}_move"]) if n <= 2 else 1.0
-        first, last = frequency / half, frequency * half
-        before, after = (first, last) if n > 2 else (0.75 * first, 0.75 * last) if n == 1 else np.sqrt(loci * (first, last))
-        points = (silence, before), (start, first), (middle, frequency), (end, last), (end + context, after)
+        points = [(middle, frequency)]
+        if n <= 2:
+            half = np.sqrt(factors[f"f{n}_move"])
+            edges = np.array([frequency / half, frequency * half])
+            before, after = 0.75 * edges if n == 1 else np.sqrt(loci * edges)
+            points += [(silence, before), (start, edges[0]), (end, edges[1]), (end + context, after)]
         add("oral formant frequency", *points, formant=(n,))
         # Closed-glottis bandwidth after Fant (1985), "The vocal tract in your pocket calculator",
         # held at 400 Hz, where the formula leaves the range it was made for.

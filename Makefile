@@ -1,0 +1,62 @@
+# Python 3.11 or newer and make are all that these targets need; the rest comes from PyPI and npm.
+#
+#   make study [CORPUS=auto] [ROOT=folder] [PROFILE=cpu]   run the notebooks, then build the book
+#   make test      unit tests, a small run of every notebook, the book with warnings as errors
+#   make book      the book again, from the notebooks last run
+#   make serve     the book at http://localhost:8000
+#   make strip     notebooks without outputs, as they are committed
+#   make lock      a new requirements.lock from pyproject.toml
+#   make clean     everything built; the environment stays
+
+PYTHON := python3
+CORPUS := auto
+ROOT :=
+PROFILE := cpu
+PORT := 8000
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# The shell reads these from its environment, so a path may hold spaces and quotes.
+export CORPUS ROOT PROFILE
+
+.PHONY: study test book serve strip lock clean
+
+study: $(READY)
+	$(BIN)/vowelflow study --corpus "$$CORPUS" --profile "$$PROFILE" $${ROOT:+--root "$$ROOT"}
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+book: $(READY)
+	$(BIN)/vowelflow book
+
+serve:
+	@test -f build/html/index.html || { echo "no book yet: run make study first" >&2; exit 1; }
+	$(PYTHON) -m http.server $(PORT) --bind 127.0.0.1 --directory build/html
+
+strip: $(READY)
+	$(BIN)/nbstripout --keep-id --extra-keys "metadata.papermill metadata.language_info metadata.widgets metadata.vowelflow cell.metadata.papermill" notebooks/*.ipynb
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("vowelflow needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12 ...")'
+	@echo "installing into $(VENV): a few minutes, once"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+# torch stays at the version pinned now: what it brings along (nvidia, cuda, triton) differs by machine
+# and is gigabytes, so moving it is a decision. Write the new pin into the lock, then make lock.
+lock:
+	$(PYTHON) -m venv --clear build/lock
+	grep '^torch==' requirements.lock > build/lock/torch.txt
+	build/lock/bin/python -m pip install --quiet --disable-pip-version-check -c build/lock/torch.txt -e '.[book,dev]'
+	echo "# Made by \`make lock\`: one tested version of all that pyproject.toml and its extras book and dev need." > build/lock/lock.txt
+	build/lock/bin/python -m pip freeze --exclude vowelflow | grep -Ev '^(nvidia|cuda|triton)' | sed 's/+cpu$$//' >> build/lock/lock.txt
+	mv build/lock/lock.txt requirements.lock
+	rm -rf build/lock
+
+clean:
+	rm -rf build

@@ -1,0 +1,59 @@
+"""The command line and the Makefile that calls it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vowelflow import cli, study
+
+HOME = Path(__file__).resolve().parents[1]
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from vowelflow.cli import main\n"
+        "try: main(['study', '--help'])\n"
+        "except SystemExit: print([name for name in ('torch', 'librosa', 'pandas') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_folder_that_is_not_there_is_an_error_not_a_traceback(capsys, tmp_path):
+    assert cli.main(["corpus", "timit", "--root", str(tmp_path / "nowhere")]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("vowelflow: error: ") and "nowhere" in message and "Traceback" not in message
+
+
+def test_a_failed_study_exits_with_1(capsys, monkeypatch):
+    def fail(*arguments):
+        raise study.StudyError("01_data.ipynb failed in cell In [4]")
+
+    monkeypatch.setattr(study, "run_study", fail)
+    assert cli.main(["study"]) == 1
+    assert capsys.readouterr().err == "vowelflow: 01_data.ipynb failed in cell In [4]\n"
+
+
+def test_only_builds_no_book(monkeypatch):
+    calls = []
+    monkeypatch.setattr(study, "run_study", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(study, "build_book", lambda **options: calls.append("book"))
+    assert cli.main(["study", "--only", "01_data", "--seed", "4"]) == 0
+    assert calls == [("auto", None, "cpu", 4, "01_data")]
+
+
+@pytest.mark.skipif(shutil.which("make") is None or os.name == "nt", reason="needs make and a POSIX shell")
+def test_make_hands_paths_with_spaces_and_quotes_on(tmp_path):
+    program = tmp_path / "bin/vowelflow"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    program.chmod(0o755)
+    (tmp_path / ".ready").touch()
+    root = '/media/my disk/it\'s "here"'
+    command = ["make", "--silent", "study", f"VENV={tmp_path}", "CORPUS=timit", f"ROOT={root}"]
+    done = subprocess.run(command, cwd=HOME, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["study", "--corpus", "timit", "--profile", "cpu", "--root", root]

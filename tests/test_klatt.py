@@ -1,0 +1,125 @@
+"""The generated corpus: the same every time, labelled rightly, and true to its own factors."""
+
+import numpy as np
+import parselmouth
+import pytest
+
+from vowelflow import klatt
+from vowelflow.corpus import COLUMNS, FRAMES, HOP, RATE, VOWELS, InputError
+
+FACTORS = ["f0", "f0_slope", "vocal_tract_cm", "f1", "f2", "f3", "f4", "f1_move", "f2_move", "duration_ms"]
+FACTORS += ["open_phase", "tilt_db", "breath_db", "speed", "level_db"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("klatt")
+
+
+@pytest.fixture(autouse=True)
+def cache(folder, monkeypatch):
+    monkeypatch.setenv("VOWELFLOW_CACHE", str(folder))
+
+
+@pytest.fixture(scope="module")
+def corpus(folder):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VOWELFLOW_CACHE", str(folder))
+        return klatt.klatt_corpus(4, 2)
+
+
+def at_middle(corpus, measure):
+    """``measure(sound, row, time)`` at the middle of every vowel, (n, ...)."""
+    rows = corpus.table.itertuples()
+    sounds = ((row, parselmouth.Sound(corpus.read_sound(row.path).astype(float), RATE)) for row in rows)
+    return np.array([measure(sound, row, (row.start + row.end) / 2 / RATE) for row, sound in sounds])
+
+
+def test_table(corpus):
+    table = corpus.table
+    assert list(table.columns) == [*COLUMNS, *FACTORS]
+    assert all(table[name].dtype == float for name in FACTORS)
+    assert table.groupby(["speaker", "phone"]).size().tolist() == [2] * (4 * len(VOWELS))
+    assert sorted(table.speaker.unique()) == ["f00", "f01", "m00", "m01"]
+    assert (table.speaker.str[0] == table.sex).all()
+    assert table.utterance.is_unique and table.path.is_unique
+    np.testing.assert_allclose(table.end - table.start, table.duration_ms * RATE / 1000)
+    assert (table.end - table.start).between(40 * 16, FRAMES * HOP).all()
+    assert table.groupby("speaker").vocal_tract_cm.nunique().eq(1).all()
+
+
+def test_two_generations_are_byte_equal_and_keyed_by_token():
+    first, again, other = (klatt._generate(4, 1, seed) for seed in (3, 3, 4))
+    assert first.keys() == again.keys()
+    assert all(first[name].tobytes() == again[name].tobytes() for name in first)
+    assert first["sounds"].tobytes() != other["sounds"].tobytes()
+    assert set(first["f1"]) <= set(klatt._generate(6, 2, 3)["f1"])  # more speakers and tokens leave these alone
+
+
+def test_sound_reaches_past_the_vowel_and_never_clips(corpus):
+    peaks = []
+    for row in corpus.table.itertuples():
+        sound = corpus.read_sound(row.path)
+        assert sound.dtype == np.float32 and sound.ndim == 1
+        assert row.start >= 880 and len(sound) - row.end >= 880  # 30 ms of context and 25 ms of room
+        loud = np.sqrt(np.mean(sound[row.start : row.end] ** 2))
+        near = np.sqrt(np.mean([*sound[row.start - 200 : row.start] ** 2, *sound[row.end : row.end + 200] ** 2]))
+        far = np.sqrt(np.mean([*sound[:300] ** 2, *sound[-300:] ** 2]))
+        assert far * 100 < near * 10 < loud * 10  # a fading voice, then 20 dB less
+        jump = abs(np.diff(sound))  # a click is a jump where the voice is weak
+        assert max(jump[:480].max(), jump[row.end + 400 :].max()) < 0.3 * jump[row.start : row.end].max()
+        assert max(jump[: row.start].max(), jump[row.end :].max()) < 1.1 * jump[row.start : row.end].max()
+        peaks.append(abs(sound).max())
+    assert max(peaks) == pytest.approx(10 ** (-1 / 20), abs=1e-3)
+
+
+def test_formants_are_where_the_table_says(corpus):
+    def formants(sound, row, time):
+        burg = sound.to_formant_burg(0.005, 5, 5200 if row.sex == "m" else 6200, 0.025, 50)
+        return [burg.get_value_at_time(n, time) for n in (1, 2, 3)]
+
+    measured = at_middle(corpus, formants)
+    for n in (1, 2, 3):
+        truth = corpus.table[f"f{n}"]
+        assert np.corrcoef(truth, measured[:, n - 1])[0, 1] > 0.95
+        assert np.median(np.abs(measured[:, n - 1] / truth - 1)) < 0.06
+
+
+def test_pitch_is_what_the_table_says(corpus):
+    def pitch(sound, row, time):
+        low, high = (75, 300) if row.sex == "m" else (120, 450)
+        return sound.to_pitch_ac(0.005, low, pitch_ceiling=high).get_value_at_time(time)
+
+    assert np.median(np.abs(at_middle(corpus, pitch) / corpus.table.f0 - 1)) < 0.02
+
+
+def test_cache_is_used_and_a_damaged_one_is_made_again(corpus, folder, monkeypatch):
+    (path,) = folder.glob("klatt-4x2-seed0-*.npz")
+    whole = path.read_bytes()
+    key = corpus.table.path[7]
+    with monkeypatch.context() as patch:
+        patch.setattr(klatt, "_generate", lambda *_: pytest.fail("the cache was not used"))
+        cached = klatt.klatt_corpus(4, 2)
+    assert cached.table.equals(corpus.table)
+    assert np.array_equal(cached.read_sound(key), corpus.read_sound(key))
+    middle = len(whole) // 2
+    flipped = whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :]
+    for damaged in (whole[: len(whole) // 3], flipped, b""):
+        path.write_bytes(damaged)
+        assert np.array_equal(klatt.klatt_corpus(4, 2).read_sound(key), corpus.read_sound(key))
+        assert len(path.read_bytes()) == len(whole)
+    assert len(list(folder.iterdir())) == 1  # nothing temporary left
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"speakers": 2}, {"speakers": 7}, {"speakers": 8.0}, {"tokens": 0}, {"tokens": True}, {"seed": -1}]
+)
+def test_bad_numbers_are_named_with_the_remedy(wrong):
+    ((name, value),) = wrong.items()
+    with pytest.raises(InputError, match=rf"{name}={value}.*give"):
+        klatt.klatt_corpus(**wrong)
+
+
+def test_unknown_path(corpus):
+    with pytest.raises(InputError, match="'nobody'"):
+        corpus.read_sound("nobody")

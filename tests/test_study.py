@@ -1,0 +1,112 @@
+"""Notebooks run, fail and report as they should; small ones, made here."""
+
+import json
+from types import SimpleNamespace
+
+import nbformat
+import numpy as np
+import pytest
+
+from vowelflow import readers, study
+from vowelflow.corpus import InputError
+
+PARAMETERS = 'corpus = "auto"\nroot = None\nprofile = "cpu"\nseed = 0'
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """An empty study in a folder with a space in its name; returns a function that adds a notebook."""
+    home = tmp_path / "a study"
+    (home / "notebooks").mkdir(parents=True)
+    (home / "_config.yml").touch()
+    monkeypatch.chdir(home)
+    monkeypatch.delenv("VOWELFLOW_BUILD", raising=False)
+    speech = SimpleNamespace(name="klatt", note="a test", licence="free")
+    monkeypatch.setattr(readers, "load_corpus", lambda name, root=None: speech)
+
+    def add(name, *cells, parameters=PARAMETERS):
+        node = nbformat.v4.new_notebook()
+        node.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        node.cells = [nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})]
+        node.cells += [nbformat.v4.new_code_cell(cell) for cell in cells]
+        nbformat.write(node, home / "notebooks" / f"{name}.ipynb")
+        return home
+
+    return add
+
+
+WRITE = """
+from vowelflow.study import write_results
+write_results("01_one", {"seed": seed, "corpus": corpus, "root": root})
+"""
+
+
+def test_notebooks_run_in_order_with_parameters_and_results(repository, capsys):
+    repository("02_two", "from vowelflow.study import load_results; assert load_results()['01_one']")
+    home = repository("01_one", WRITE)
+    seconds = study.run_study("auto", root=home / "my speech", profile="smoke", seed=3)
+    assert list(seconds) == ["01_one", "02_two"]
+    assert study.load_results()["01_one"]["numbers"] == {"seed": 3, "corpus": "klatt", "root": "my speech"}
+    made = sorted(path.name for path in (home / "build/notebooks").iterdir())
+    assert made == ["01_one.ipynb", "02_two.ipynb"]
+    executed = nbformat.read(home / "build/notebooks/01_one.ipynb", as_version=4)
+    assert executed.metadata.vowelflow == {"corpus": "klatt", "licence": "free", "profile": "smoke", "seed": 3}
+    assert capsys.readouterr().out.startswith("corpus: klatt (a test)\n")
+
+
+def test_failing_cell_is_named_and_the_half_run_copy_kept(repository):
+    home = repository("01_one", "x = 1", "raise ValueError('no such vowel')")
+    repository("02_two", "open('never', 'w')")
+    with pytest.raises(study.StudyError) as caught:
+        study.run_study()
+    partial = home / "build/notebooks/01_one.partial.ipynb"
+    for part in ("01_one.ipynb", "In [4]", "ValueError: no such vowel", str(partial)):
+        assert part in str(caught.value)
+    assert partial.is_file()
+    assert not (home / "build/notebooks/01_one.ipynb").exists()
+    assert not (home / "never").exists()
+
+
+@pytest.mark.parametrize("cell", ["corpus = 'auto'", PARAMETERS + "\nspeed = 1"])
+def test_parameters_other_than_agreed_are_refused_before_anything_runs(repository, cell):
+    repository("01_one", parameters=cell)
+    with pytest.raises(InputError, match=r"01_one\.ipynb.*must set corpus, root, profile, seed"):
+        study.run_study()
+
+
+def test_only_names_one_notebook(repository):
+    repository("01_one")
+    with pytest.raises(InputError, match="no notebook '9'; there are 01_one"):
+        study.run_study(only="9")
+
+
+def test_no_book_from_notebooks_that_were_not_run(repository, monkeypatch):
+    home = repository("01_one")
+    (home / "book/assets").mkdir(parents=True)
+    monkeypatch.setattr(study, "_front_end", lambda home, build: home / "book/assets")
+    with pytest.raises(InputError, match="01_one has not been run"):
+        study.build_book()
+
+
+def test_outside_a_repository_the_message_says_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(study, "__file__", str(tmp_path / "site-packages/vowelflow/study.py"))
+    with pytest.raises(InputError, match="run in the repository"):
+        study.repository()
+
+
+def test_numbers_are_written_plain_rounded_and_sorted(tmp_path):
+    numbers = {"b": np.float64(0.123456789), "a": {"n": np.int64(3), "list": np.array([1.0, 2.5])}, "none": None}
+    path = study.write_results("01_data", numbers, build=tmp_path, corpus="klatt")
+    content = json.loads(path.read_text())
+    assert content["numbers"] == {"a": {"list": [1.0, 2.5], "n": 3}, "b": 0.123457, "none": None}
+    assert list(content["numbers"]) == ["a", "b", "none"]
+    assert study.load_results(tmp_path) == {"01_data": content}
+    assert content["provenance"] == {"corpus": "klatt"}
+
+
+@pytest.mark.parametrize("bad", [float("nan"), np.inf, [1, -np.inf], object()])
+def test_what_is_not_a_number_is_refused_by_name(tmp_path, bad):
+    with pytest.raises(InputError, match=r"01_data\.x"):
+        study.write_results("01_data", {"x": bad}, build=tmp_path)
+    assert not list(tmp_path.rglob("*.json"))
