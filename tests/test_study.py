@@ -46,7 +46,7 @@ def test_notebooks_run_in_order_with_parameters_and_results(repository, capsys):
     home = repository("01_one", WRITE)
     seconds = study.run_study("auto", root=home / "my speech", profile="smoke", seed=3)
     assert list(seconds) == ["01_one", "02_two"]
-    assert study.load_results()["01_one"]["numbers"] == {"seed": 3, "corpus": "klatt", "root": "my speech"}
+    assert study.load_results()["01_one"]["numbers"] == {"seed": 3, "corpus": "auto", "root": "my speech"}
     made = sorted(path.name for path in (home / "build/notebooks").iterdir())
     assert made == ["01_one.ipynb", "02_two.ipynb"]
     executed = nbformat.read(home / "build/notebooks/01_one.ipynb", as_version=4)

@@ -15,7 +15,7 @@ from .judges import interval
 from .spectrogram import images
 
 
-def measure(folder: Path, corpus: Corpus, draws: int = 8) -> dict:
+def measure(folder: Path, corpus: Corpus, draws: int = 8, samples: int = 1000) -> dict:
     """The model card's numbers, written to ``metrics.json``; the one look at test speakers.
 
     Bits per dimension by split (mean over speakers), greatest round-trip error over all tokens,
@@ -31,22 +31,23 @@ def measure(folder: Path, corpus: Corpus, draws: int = 8) -> dict:
             bits[split] = interval(per_speaker) | {"tokens": len(tokens)}
     codes = [model.encode(part) for part in images(corpus).split(64)]
     error = max((model.decode(code) - code.image).abs().max().item() for code in codes)
-    finite = [torch.isfinite(model.sample(50, seed=seed)).float().mean().item() for seed in range(20)]
+    drawn = (model.sample(min(50, samples), seed=seed) for seed in range(-(-samples // 50)))
+    finite = [torch.isfinite(pictures).float().mean().item() for pictures in drawn]
     metrics = {
         "bits_per_dim": bits,
         "draws_of_noise": draws,
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "round_trip_error": error,
         "round_trip_tokens": len(corpus),
-        "samples": 1000,
+        "samples": samples,
         "finite_share_of_samples": float(np.mean(finite)),
     }
     save_atomically(folder / "metrics.json", lambda path: path.write_text(json.dumps(metrics, indent=2) + "\n"))
-    save_atomically(folder / "README.md", lambda path: path.write_text(_card(folder.name, folder, metrics)))
+    save_atomically(folder / "README.md", lambda path: path.write_text(_card(folder, metrics)))
     return metrics
 
 
-def _card(name: str, folder: Path, metrics: dict) -> str:
+def _card(folder: Path, metrics: dict) -> str:
     config = json.loads((folder / "config.json").read_text())
     glow, speakers = config["glow"], config["speakers"]
     rows = [
@@ -56,7 +57,7 @@ def _card(name: str, folder: Path, metrics: dict) -> str:
         for split, row in metrics["bits_per_dim"].items()
     ]
     said = "\n".join(f"- {split}: {', '.join(names)}" for split, names in sorted(speakers.items()))
-    return f"""# {name}
+    return f"""# {folder.name}
 
 A Glow flow from 288x288 vowel spectrograms to Gaussian codes. This card is generated from `config.json` and
 `metrics.json` beside it.

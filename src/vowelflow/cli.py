@@ -6,10 +6,12 @@ Nothing heavy is imported before it is known what to do, so that help is instant
 from __future__ import annotations
 
 import argparse
+import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-CORPORA = ("auto", "timit", "timit-sample", "librispeech", "klatt")
+CORPORA = ("auto", "timit", "timit-sample", "klatt")
 PROFILES = ("smoke", "cpu", "paper")
 
 
@@ -45,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="train a flow")
     _add_speech(train)
+    train.add_argument("--steps", type=int, metavar="N", help="horizon of the schedule, instead of the profile's own")
     train.add_argument("--minutes", type=float, metavar="M", help="stop after so many minutes")
     train.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     train.add_argument("--out", type=Path, metavar="DIR", help="where weights, log and checkpoint go")
@@ -84,11 +87,19 @@ def _book(options) -> None:
 
 
 def _train(options) -> None:
-    from .training import train_command
+    from .cards import measure
+    from .readers import load_corpus
+    from .training import profile_named, train
 
-    train_command(
-        options.corpus, options.root, options.profile, options.minutes, options.resume, options.seed, options.out
-    )
+    profile, speech = profile_named(options.profile), load_corpus(options.corpus, options.root)
+    if options.steps:
+        profile = replace(profile, iterations=options.steps)
+    print(speech.summary(), flush=True)
+    folder = options.out or Path("build/models") / f"{options.profile}-{speech.name}"
+    train(speech, folder, profile, options.seed, options.minutes or math.inf, options.resume)
+    for split, row in measure(folder, speech)["bits_per_dim"].items():
+        print(f"{split}: {row['estimate']:.3f} bits per dimension over {row['clusters']} speakers")
+    print(f"weights, log, checkpoint and model card: {folder}")
 
 
 def _corpus(options) -> None:

@@ -101,14 +101,14 @@ def _wav(wave) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
-def picture_png(picture, title: str = "") -> bytes:
-    """One picture as PNG, for widgets: the frames of a slider."""
+def _png(picture, title: str) -> str:
+    """One picture as PNG, base64."""
     figure = spectrograms(np.asarray(picture)[None], [title], columns=1)
     figure.set_size_inches(3.6, 2.8)
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=100)
     plt.close(figure)
-    return file.getvalue()
+    return base64.b64encode(file.getvalue()).decode()
 
 
 def frame_slider(pictures, labels, name: str = "step"):
@@ -116,7 +116,7 @@ def frame_slider(pictures, labels, name: str = "step"):
     import ipywidgets
 
     frames = [
-        ipywidgets.Image(value=picture_png(picture, label), format="png", alt=str(label), layout={"width": "380px", "max_width": "100%"})
+        ipywidgets.HTML(f'<img alt="{html.escape(str(label))}" src="data:image/png;base64,{_png(picture, label)}">')
         for picture, label in zip(pictures, labels, strict=True)
     ]
     stack = ipywidgets.Stack(frames, selected_index=0)

@@ -321,8 +321,9 @@ class Code:
         return len(self.flat)
 
     def __getitem__(self, rows) -> Code:
-        rows = [rows] if isinstance(rows, int) else rows
-        rows = torch.as_tensor(np.asarray(rows)) if not isinstance(rows, slice) else rows
+        if not isinstance(rows, slice):
+            rows = np.atleast_1d(rows)
+            rows = torch.as_tensor(rows if rows.size else rows.astype(int))
         return Code(self.flat[rows], self.top_size, None if self.image is None else self.image[rows])
 
     def __add__(self, other) -> Code:

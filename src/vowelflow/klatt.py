@@ -104,7 +104,7 @@ def _load(path: Path) -> dict[str, np.ndarray]:
 def _generate(speakers: int, tokens: int, seed: int) -> dict[str, np.ndarray]:
     """Columns (n,), ``sounds`` (all samples,) int16 end to end, and ``offsets`` (n + 1,)."""
     from parselmouth.praat import run
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
 
     rows, sounds = [], []
     with tqdm(total=speakers * len(VOWELS) * tokens, desc="klatt", unit="vowel", leave=False) as bar:

@@ -62,6 +62,14 @@ class Sizes:
     live_steps: int = 48  # of training, before the reader's eyes
 
 
+def open_corpus(corpus: str, root: str | None, profile: str):
+    """The corpus of a notebook; ``smoke`` keeps two tokens of each speaker and vowel of it."""
+    from .readers import load_corpus
+
+    speech = load_corpus(corpus, root)
+    return speech.draw(2, by=("speaker", "phone")) if profile == "smoke" else speech
+
+
 def sizes(profile: str) -> Sizes:
     """The sizes that go with a profile: small for ``smoke``, the defaults for the others."""
     small = Sizes(tokens=2, per_speaker=1, samples=4, pairs=2, shuffles=2, live_steps=6)
@@ -134,7 +142,7 @@ def run_study(corpus="auto", root=None, profile="cpu", seed=0, only=None, build=
     print(f"corpus: {speech.name} ({speech.note})", flush=True)
     # Kernels start in the repository; a relative root keeps the user's folders out of the book.
     root = os.path.relpath(Path(root).expanduser(), home) if root else None
-    parameters = {"corpus": speech.name, "root": root, "profile": profile, "seed": seed}
+    parameters = {"corpus": corpus, "root": root, "profile": profile, "seed": seed}
     origin = {"corpus": speech.name, "licence": speech.licence, "profile": profile, "seed": seed}
 
     seconds = {}
@@ -179,16 +187,14 @@ def _execute(notebook: Path, build: Path, parameters: dict, origin: dict, title:
     done = build / "notebooks" / notebook.name
     partial = done.with_suffix(".partial.ipynb")
     partial.parent.mkdir(parents=True, exist_ok=True)
-    node = nbformat.read(notebook, as_version=4)
-    node.metadata["vowelflow"] = origin
     terminal = sys.stderr.isatty()
     if not terminal:
         print(title, flush=True)
     before = os.environ.get("VOWELFLOW_BUILD")
     os.environ["VOWELFLOW_BUILD"] = str(build)  # the kernel inherits it: write_results looks there
     try:
-        papermill.execute_notebook(
-            node,
+        node = papermill.execute_notebook(
+            notebook,
             partial,
             parameters,
             kernel_name="python3",
@@ -209,6 +215,9 @@ def _execute(notebook: Path, build: Path, parameters: dict, origin: dict, title:
             del os.environ["VOWELFLOW_BUILD"]
         else:
             os.environ["VOWELFLOW_BUILD"] = before
+    node.metadata.pop("papermill")  # it holds this machine's paths
+    node.metadata["vowelflow"] = origin
+    nbformat.write(node, partial)
     os.replace(partial, done)
 
 
@@ -261,9 +270,7 @@ def _stage_notebook(notebook: Path, build: Path, stage: Path) -> dict:
     if not executed.is_file():
         raise InputError(f"{notebook.stem} has not been run: run `vowelflow study --only {notebook.stem}` first")
     node = nbformat.read(executed, as_version=4)
-    node.metadata.pop("papermill", None)  # it holds this machine's paths
     for cell in node.cells:
-        cell.metadata.pop("papermill", None)
         if "parameters" in cell.metadata.get("tags", []):
             cell.metadata.tags.append("remove-input")  # the values used stand in the next cell
     (stage / "notebooks").mkdir(exist_ok=True)

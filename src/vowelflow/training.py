@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from .corpus import Corpus, InputError, save_atomically
 from .glow import Glow, GlowConfig, file_hash, load_model, models_folder

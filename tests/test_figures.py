@@ -1,0 +1,64 @@
+import base64
+import html
+import io
+import re
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import soundfile
+
+from vowelflow import figures
+from vowelflow.spectrogram import images
+
+
+def sounds_of(row):
+    clips = re.findall(r"base64,([^\"]+)", row.data)
+    return [soundfile.read(io.BytesIO(base64.b64decode(clip))) for clip in clips]
+
+
+def test_sounds_are_played_at_one_loudness_without_clipping_or_clicks():
+    time = np.arange(3200) / 16_000
+    quiet, loud = 0.001 * np.sin(900 * time), 30 * np.sin(900 * time)
+    click = np.zeros(3200)
+    click[1600] = 1.0
+    clips = sounds_of(figures.play_row([quiet, loud, click], ["quiet", "loud", "click"]))
+    levels = [np.sqrt(np.mean(wave[800:-800] ** 2)) for wave, rate in clips]
+    assert levels[0] == pytest.approx(levels[1], rel=0.01) == pytest.approx(figures.LISTENING_RMS, rel=0.05)
+    for wave, rate in clips:
+        assert rate == 16_000 and len(wave) == 3200 + 1600 and np.abs(wave).max() <= 0.901
+        assert np.abs(wave[:805]).max() < 0.01 and np.abs(wave[-805:]).max() < 0.01
+
+
+def test_labels_are_escaped():
+    row = figures.play_row([np.ones(800)], ['<script>alert("x")</script>'])
+    assert "<script>" not in row.data and html.escape('<script>alert("x")</script>') in row.data
+
+
+def test_banner_says_which_speech(klatt):
+    text = figures.banner(klatt).data
+    assert "made from klatt" in text and "synthetic speech" in text and "80 vowels of 8 speakers" in text
+
+
+def test_spectrograms_have_axes_and_one_colour_bar(klatt):
+    pictures = images(klatt.take(range(3)))
+    figure = figures.spectrograms(pictures, list("abc"), columns=2)
+    labels = [axis.get_ylabel() for axis in figure.axes]
+    assert figure._supxlabel.get_text() == "time, ms" and figure._supylabel.get_text() == "frequency, kHz"
+    assert labels.count("dB below the peak") == 1
+    shown = figure.axes[0].images[0]
+    assert shown.get_extent() == [0, 288, 0, 8] and shown.get_clim() == (-80, 0)
+    assert np.allclose(shown.get_array(), np.asarray(pictures[0, 0, :257]) * 80 - 80)
+    plt.close(figure)
+
+
+def test_slider_frames_follow_the_slider(klatt):
+    box = figures.frame_slider(images(klatt.take(range(2))), ["first", "second"])
+    slider, stack = box.children
+    assert slider.max == 1 and len(stack.children) == 2
+    alt, picture = re.fullmatch(r'<img alt="(.*)" src="data:image/png;base64,(.*)">', stack.children[1].value).groups()
+    assert alt == "second" and base64.b64decode(picture).startswith(b"\x89PNG")

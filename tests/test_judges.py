@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from vowelflow import judges
+from vowelflow.corpus import InputError
+from vowelflow.spectrogram import frame_count, images
+
+
+def test_formants_are_those_the_synthesizer_was_given(klatt):
+    errors = {name: [] for name in ("f0", "f1", "f2")}
+    for row in klatt.filter(phone=["aa", "uh"]).table.itertuples():
+        found = judges.formants(klatt.read_sound(row.path)[row.start : row.end], row.sex)
+        for name in errors:
+            errors[name].append(abs(found[name] / getattr(row, name) - 1))
+    assert np.nanmedian(errors["f0"]) < 0.02
+    assert np.nanmedian(errors["f1"]) < 0.08 and np.nanmedian(errors["f2"]) < 0.05
+
+
+def test_silence_has_no_pitch():
+    assert np.isnan(judges.formants(np.zeros(1600), "f")["f0"])
+
+
+def test_log_spectral_distance_is_in_db_and_leaves_padding_out(klatt):
+    few = klatt.take([0, 1])
+    pictures, frames = images(few), frame_count(few)
+    assert judges.log_spectral_distance(pictures, pictures, frames).tolist() == [0, 0]
+    shifted = pictures.clone() * 0 + 0.5
+    assert judges.log_spectral_distance(shifted + 0.1, shifted, frames) == pytest.approx([8, 8], abs=1e-3)
+    tail = pictures.clone()
+    tail[0, ..., frames[0] :] = 1
+    assert judges.log_spectral_distance(tail, pictures, frames)[0] == 0
+
+
+def test_normality_tells_normal_draws_from_uniform_ones():
+    rng = np.random.default_rng(0)
+    normal = judges.normality(rng.standard_normal((200, 60))).median()
+    uniform = judges.normality(rng.random((200, 60))).median()
+    assert normal.ks < 0.05 < uniform.ks and abs(normal.kurtosis) < 0.25
+    assert uniform.kurtosis == pytest.approx(-1.2, abs=0.15)
+    skewed = judges.normality(rng.exponential(size=(500, 9))).median()
+    assert skewed["skew"] == pytest.approx(2, abs=0.5)
+
+
+def test_two_sample_auc():
+    rng, groups = np.random.default_rng(0), np.repeat(np.arange(10), 30)
+    same, shifted = rng.standard_normal((2, 300, 4)), rng.standard_normal((300, 4)) + [2, 0, 0, 0]
+    assert judges.two_sample_auc(same[0], same[1], groups) == pytest.approx(0.5, abs=0.08)
+    assert judges.two_sample_auc(shifted, same[1], groups) > 0.85
+
+
+def test_band_features_of_noise_and_of_structure():
+    noise = np.random.default_rng(0).standard_normal((3, 4, 36, 36))
+    features = judges.band_features(noise, [288, 144, 72]).reshape(3, 9, 3)
+    assert features.mean((0, 1)) == pytest.approx([0, 1, 0], abs=0.1)
+    smooth = np.repeat(noise[..., ::2], 2, axis=-1)
+    assert judges.band_features(smooth, [288] * 3).reshape(3, 9, 3)[..., 2].mean() > 0.3
+
+
+def test_span_keeps_distances():
+    vectors = np.random.default_rng(0).standard_normal((7, 500))
+    points = judges.span(vectors)
+    assert points.shape == (7, 7) and points @ points.T == pytest.approx(vectors @ vectors.T)
+
+
+def test_lda_finds_classes_on_new_groups_and_nothing_in_noise():
+    rng, groups = np.random.default_rng(0), np.repeat(np.arange(20), 8)
+    labels = np.tile(["a", "b"], 80)
+    noise = rng.standard_normal((160, 2000))
+    signal = noise + 4 * np.where(labels == "a", 1, -1)[:, None] * (np.arange(2000) < 20) / 20**0.5
+    right = judges.lda_predictions(judges.span(signal), labels, groups) == labels
+    assert right.mean() > 0.95
+    fold = judges.lda_predictions(judges.span(noise), labels, groups) == labels
+    assert 0.35 < fold.mean() < 0.65
+    points = judges.span(noise)
+    assert (judges.shrinkage_lda(points, labels).predict(points) == labels).mean() > 0.95
+    with pytest.raises(InputError, match="two of each"):
+        judges.lda_predictions(points, labels, np.zeros(160))
+
+
+def test_a_group_is_never_tested_by_a_fit_that_saw_it():
+    groups = np.repeat(np.arange(6), 10)
+    labels = np.where(groups % 2, "odd", "even")  # every group is one cluster of its own
+    centres = np.random.default_rng(1).standard_normal((6, 40)) * 9
+    predicted = judges.lda_predictions(centres[groups] + np.random.default_rng(2).standard_normal((60, 40)), labels, groups)
+    assert (predicted == labels).mean() < 0.8
+
+
+def test_interval_is_students_and_needs_eight_clusters():
+    values = np.random.default_rng(0).standard_normal(12) + 3
+    found = judges.interval(values)
+    low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (found["low"], found["high"], found["clusters"]) == (pytest.approx(low), pytest.approx(high), 12)
+    assert judges.interval(values[:7])["low"] is None and judges.interval([1, np.nan])["clusters"] == 1
+    with pytest.raises(InputError, match="no finite value"):
+        judges.interval([np.nan])
+
+
+def test_accuracy_by_group():
+    assert judges.accuracy_by(["x", "x", "y"], [1, 2, 3], [1, 1, 3]).to_dict() == {"x": 0.5, "y": 1.0}
