@@ -15,7 +15,9 @@ def test_filter_take_and_draw(klatt):
         klatt.filter(vowel="aa")
 
 
-@pytest.mark.parametrize("speakers, counts", [(24, (15, 3, 6)), (8, (5, 1, 2)), (4, (2, 1, 1)), (2, (1, 0, 1)), (1, (1, 0, 0))])
+@pytest.mark.parametrize(
+    "speakers, counts", [(24, (15, 3, 6)), (8, (5, 1, 2)), (4, (2, 1, 1)), (2, (1, 0, 1)), (1, (1, 0, 0))]
+)
 def test_split_is_by_speaker_and_the_same_for_both_sexes(speakers, counts):
     names = [f"{sex}{k}" for sex in "fm" for k in range(speakers)]
     table = pd.DataFrame({"speaker": names * 2, "sex": [name[0] for name in names] * 2})

@@ -85,7 +85,8 @@ def test_first_batch_leaves_actnorm_normal():
     mix = Mix(4)
     x = 3 + 5 * torch.randn(16, 4, 8, 8)
     mix.initialise(x)
-    normed = (x + mix.shift[:, None, None]) * mix.log_scale.exp()[:, None, None]
+    shift, scale = mix.shift.detach(), mix.log_scale.detach().exp()
+    normed = (x + shift[:, None, None]) * scale[:, None, None]
     assert normed.mean().abs() < 1e-5 and normed.std() == pytest.approx(1, abs=1e-2)
 
 
@@ -110,7 +111,15 @@ def test_codes_are_vectors():
     assert torch.equal(one.mean().flat, one.flat.mean(0, keepdim=True))
 
 
-@pytest.mark.parametrize("bad", [torch.rand(2, 8, 8), torch.rand(1, 1, 4, 8), torch.full((1, 1, 8, 8), 2.0), torch.full((1, 1, 8, 8), float("nan"))])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        torch.rand(2, 8, 8),
+        torch.rand(1, 1, 4, 8),
+        torch.full((1, 1, 8, 8), 2.0),
+        torch.full((1, 1, 8, 8), float("nan")),
+    ],
+)
 def test_pictures_that_are_none_are_refused(small, bad):
     with pytest.raises(InputError, match="pictures"):
         small.encode(bad)
@@ -158,7 +167,9 @@ def test_altered_weights_are_refused(copied):
         load_model(copied)
 
 
-@pytest.mark.parametrize("text, said", [("{", "not a model's configuration"), ('{"glow": {}}', "not a model's configuration")])
+@pytest.mark.parametrize(
+    "text, said", [("{", "not a model's configuration"), ('{"glow": {}}', "not a model's configuration")]
+)
 def test_a_damaged_configuration_is_refused(copied, text, said):
     (copied / "config.json").write_text(text)
     with pytest.raises(InputError, match=said):

@@ -36,8 +36,8 @@ def test_normality_tells_normal_draws_from_uniform_ones():
     rng = np.random.default_rng(0)
     normal = judges.normality(rng.standard_normal((200, 60))).median()
     uniform = judges.normality(rng.random((200, 60))).median()
-    assert normal.ks < 0.05 < uniform.ks and abs(normal.kurtosis) < 0.25
-    assert uniform.kurtosis == pytest.approx(-1.2, abs=0.15)
+    assert normal.ks < 0.05 < uniform.ks and abs(normal["kurtosis"]) < 0.25
+    assert uniform["kurtosis"] == pytest.approx(-1.2, abs=0.15)
     skewed = judges.normality(rng.exponential(size=(500, 9))).median()
     assert skewed["skew"] == pytest.approx(2, abs=0.5)
 
@@ -82,7 +82,9 @@ def test_a_group_is_never_tested_by_a_fit_that_saw_it():
     groups = np.repeat(np.arange(6), 10)
     labels = np.where(groups % 2, "odd", "even")  # every group is one cluster of its own
     centres = np.random.default_rng(1).standard_normal((6, 40)) * 9
-    predicted = judges.lda_predictions(centres[groups] + np.random.default_rng(2).standard_normal((60, 40)), labels, groups)
+    predicted = judges.lda_predictions(
+        centres[groups] + np.random.default_rng(2).standard_normal((60, 40)), labels, groups
+    )
     assert (predicted == labels).mean() < 0.8
 
 

@@ -52,7 +52,9 @@ def test_griffin_lim_fits_the_magnitudes_and_repeats(made):
     assert len(wave) == 16 * frames[0] and np.isfinite(wave).all() and np.abs(wave).max() > 1e-3
     assert (wave == sp.griffin_lim(pictures[0], peaks[0], frames=frames[0])).all()
     wanted = sp.magnitude(pictures[0, 0], peaks[0])[:, 20:40].numpy()
-    got = np.abs(librosa.stft(wave[20 * 16 + 8 - 256 :], n_fft=512, hop_length=16, win_length=400, center=False))[:, :20]
+    got = np.abs(librosa.stft(wave[20 * 16 + 8 - 256 :], n_fft=512, hop_length=16, win_length=400, center=False))[
+        :, :20
+    ]
     assert np.linalg.norm(got - wanted) < 0.35 * np.linalg.norm(wanted)
 
 

@@ -113,7 +113,7 @@ class Corpus:
         rng = np.random.default_rng(seed)
         groups = self.table.groupby(list(by), sort=True).indices.values()
         chosen = [rng.permutation(rows)[:per_group] for rows in groups]
-        return self.take(np.sort(np.concatenate(chosen)))
+        return self.take(np.sort(np.concatenate(chosen)) if chosen else [])
 
     @property
     def fingerprint(self) -> str:

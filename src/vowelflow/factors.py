@@ -56,7 +56,7 @@ def great_circle(start, end, points: int = 7) -> torch.Tensor:
     cosine = (start * end).sum() / (start.norm() * end.norm())
     angle = torch.acos(cosine.clamp(-1, 1))
     if angle < 1e-6:
-        return line(start, end, points).float()
+        return line(start.float(), end.float(), points)
     share = torch.linspace(0, 1, points, dtype=torch.float64)[:, None]
     path = torch.sin((1 - share) * angle) * start + torch.sin(share * angle) * end
     return (path / torch.sin(angle)).float()
@@ -90,7 +90,9 @@ def matched_pairs(tokens: Corpus, factor: str, count: int, seed: int = 0) -> lis
         pairs.append((int(row), other))
         used |= {int(row), other}
     if not pairs:
-        raise InputError(f"no two of the {len(table)} tokens of {tokens.name} differ in {factor} alone; give more tokens")
+        raise InputError(
+            f"no two of the {len(table)} tokens of {tokens.name} differ in {factor} alone; give more tokens"
+        )
     return pairs
 
 

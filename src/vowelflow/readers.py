@@ -17,12 +17,9 @@ from .klatt import klatt_corpus
 CORPORA = ("auto", "timit", "timit-sample", "klatt")
 TIMIT_LICENCE = "TIMIT, LDC93S1: licensed by the Linguistic Data Consortium, not to be passed on"
 SAMPLE_LICENCE = (
-    "TIMIT sample, copyright 1993 Linguistic Data Consortium, "
-    "Creative Commons Attribution, Non-Commercial, ShareAlike"
+    "TIMIT sample, copyright 1993 Linguistic Data Consortium, Creative Commons Attribution, Non-Commercial, ShareAlike"
 )
-SAMPLE_ADDRESS = (
-    "https://raw.githubusercontent.com/nltk/nltk_data/gh-pages/packages/corpora/timit.zip"
-)
+SAMPLE_ADDRESS = "https://raw.githubusercontent.com/nltk/nltk_data/gh-pages/packages/corpora/timit.zip"
 
 
 def load_corpus(name: str = "auto", root: str | Path | None = None, phones=VOWELS) -> Corpus:

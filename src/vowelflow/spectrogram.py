@@ -49,9 +49,7 @@ def spectra(corpus: Corpus, noise=None, batch: int = 64) -> Iterator[tuple[torch
             lengths = (corpus.table.end - corpus.table.start).to_numpy()
             excerpts = [noise(row, excerpt, lengths[row]) for row, excerpt in zip(rows, excerpts, strict=True)]
         waves = torch.from_numpy(np.stack(excerpts))
-        spectrum = torch.stft(
-            waves, FFT, HOP, WINDOW, torch.hann_window(WINDOW), center=False, return_complex=True
-        )
+        spectrum = torch.stft(waves, FFT, HOP, WINDOW, torch.hann_window(WINDOW), center=False, return_complex=True)
         count = frames[rows.start : rows.stop]
         inside = torch.arange(FRAMES) < torch.from_numpy(count)[:, None]
         yield spectrum * inside[:, None], count
@@ -163,4 +161,3 @@ def add_noise(snr_db: float, seed: int = 0):
         return excerpt + np.sqrt(power, dtype=np.float32) * noise
 
     return noisy
-

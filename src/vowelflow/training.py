@@ -107,7 +107,9 @@ def train(
             group["lr"] = profile.learning_rate * _schedule(step, profile)
         bits = 8 - model.log_likelihood(y, profile.autocast).mean() / math.log(2) / y[0].numel()
         if not torch.isfinite(bits):
-            raise InputError(f"bits per dimension is {bits.item()} at step {step}; resume from {folder} with a lower rate")
+            raise InputError(
+                f"bits per dimension is {bits.item()} at step {step}; resume from {folder} with a lower rate"
+            )
         optimizer.zero_grad(set_to_none=True)
         (100 * bits).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), profile.clip)
@@ -234,7 +236,9 @@ def _save_model(folder: Path, model: Glow, corpus: Corpus, profile: Profile, see
     save_atomically(folder / "config.json", lambda path: path.write_text(json.dumps(config, indent=2) + "\n"))
 
 
-def reference_model(corpus: Corpus, profile: str = "cpu", seed: int = 0, models: Path | None = None) -> tuple[Glow, Path]:
+def reference_model(
+    corpus: Corpus, profile: str = "cpu", seed: int = 0, models: Path | None = None
+) -> tuple[Glow, Path]:
     """The flow that a study of this corpus uses, and the folder it came from.
 
     Weights under ``models/<profile>-<corpus>`` are taken when they were trained on this very
