@@ -64,6 +64,11 @@ def test_a_segment_at_the_edge_of_its_recording_is_padded_with_zeros(few):
     assert torch.isfinite(sp.images(edge)).all() and sp.frame_count(edge)[0] == 100
 
 
+def test_no_segment_is_refused(few):
+    with pytest.raises(InputError, match="no segment of klatt is left"):
+        sp.images(few.take([]))
+
+
 def test_silence_is_an_empty_picture(few):
     import dataclasses
 
@@ -79,11 +84,12 @@ def test_noise_is_added_at_its_ratio_and_pairs_up(few, snr):
     length = row.end - row.start
     clean = few.read_sound(row.path)[row.start - sp.LEAD :][: sp.EXCERPT]
     clean = np.pad(clean, (0, sp.EXCERPT - len(clean)))
-    added = noise(2, clean, length) - clean
+    added = noise("one", clean, length) - clean
     inside = slice(sp.LEAD, sp.LEAD + length)
     assert 10 * np.log10(np.mean(clean[inside] ** 2) / np.mean(added**2)) == pytest.approx(snr, abs=0.3)
-    assert np.array_equal(noise(2, clean, length), sp.add_noise(snr, seed=4)(2, clean, length))
-    assert not np.array_equal(noise(1, clean, length), noise(2, clean, length))
+    assert np.array_equal(noise("one", clean, length), sp.add_noise(snr, seed=4)("one", clean, length))
+    assert not np.array_equal(noise("one", clean, length), noise("two", clean, length))
+    assert torch.equal(sp.images(few, noise)[[2, 0]], sp.images(few.take([2, 0]), noise))
     assert not torch.equal(sp.images(few, noise), sp.images(few))
 
 

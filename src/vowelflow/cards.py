@@ -24,7 +24,7 @@ def measure(folder: Path, corpus: Corpus, draws: int = 8, samples: int = 1000) -
     model, bits = load_model(folder), {}
     for split in ("train", "valid", "test"):
         tokens = corpus.held_out(split)
-        tokens = tokens.draw(4, by=("speaker", "phone")) if split == "train" else tokens
+        tokens = tokens.draw(2, by=("speaker", "phone")) if split == "train" else tokens
         if len(tokens):
             per_token = model.bits_per_dim(images(tokens), draws)
             per_speaker = pd.Series(per_token.numpy()).groupby(tokens.table.speaker.to_numpy()).mean()

@@ -95,14 +95,16 @@ class Corpus:
             keep &= self.table[column].isin(values).to_numpy()
         return self.take(np.flatnonzero(keep))
 
-    def held_out(self, split: str = "test") -> Corpus:
-        """Segments of a split to evaluate on, without sentences that every speaker says.
+    def distinct(self) -> Corpus:
+        """Without the sentences that every speaker says, TIMIT's SA sentences (column ``shared``).
 
-        TIMIT's two SA sentences (column ``shared``) would let a test meet words, and the
-        contexts of vowels, that the training speakers said too.
+        They would let a test meet words, and the contexts of vowels, that training speakers said.
         """
-        kept = self.filter(split=split)
-        return kept.filter(shared=False) if "shared" in self.table else kept
+        return self.filter(shared=False) if "shared" in self.table else self
+
+    def held_out(self, split: str = "test") -> Corpus:
+        """The segments of a split to evaluate on: ``distinct`` ones."""
+        return self.filter(split=split).distinct()
 
     def take(self, rows) -> Corpus:
         """The segments at these positions, in this order."""

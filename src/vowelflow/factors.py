@@ -32,14 +32,6 @@ def direction(source, target) -> torch.Tensor:
     return target.mean(0, keepdim=True) - source.mean(0, keepdim=True)
 
 
-def noise_floor(n_source: int, n_target: int, dimensions: int) -> float:
-    """Norm of the displacement between two samples of one standard normal class.
-
-    sqrt(d (1 / n + 1 / m)): what a direction of that many tokens has in it by chance.
-    """
-    return (dimensions * (1 / n_source + 1 / n_target)) ** 0.5
-
-
 def line(start, end, points: int = 7) -> torch.Tensor:
     """Straight line from one vector ``(1, d)`` to another, ends included: ``(points, d)``."""
     start, end = vectors(start), vectors(end)
@@ -97,8 +89,10 @@ def matched_pairs(tokens: Corpus, factor: str, count: int, seed: int = 0) -> lis
 
 
 def speaker_pairs(tokens: Corpus, count: int, seed: int = 0) -> list[tuple[str, str]]:
-    """Up to ``count`` pairs of speakers of one sex, drawn at random."""
+    """Up to ``count`` pairs of speakers of one sex, drawn at random; ``InputError`` if there is none."""
     by_sex = tokens.table.groupby("sex").speaker.unique()
     every = [pair for names in by_sex for pair in combinations(sorted(names), 2)]
+    if not every:
+        raise InputError(f"{tokens.name} has no two speakers of one sex here; give more speakers")
     chosen = np.random.default_rng(seed).permutation(len(every))[:count]
     return [every[place] for place in sorted(chosen)]

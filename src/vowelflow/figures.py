@@ -116,7 +116,9 @@ def frame_slider(pictures, labels, name: str = "step"):
     import ipywidgets
 
     frames = [
-        ipywidgets.HTML(f'<img alt="{html.escape(str(label))}" src="data:image/png;base64,{_png(picture, label)}">')
+        ipywidgets.HTML(
+            f'<img style="width:380px;max-width:100%" alt="{html.escape(str(label))}" src="data:image/png;base64,{_png(picture, label)}">'
+        )
         for picture, label in zip(pictures, labels, strict=True)
     ]
     stack = ipywidgets.Stack(frames, selected_index=0)

@@ -267,17 +267,6 @@ class Glow(nn.Module):
         return pictures
 
 
-def untrained_flow(config: GlowConfig, pictures: torch.Tensor, seed: int = 0) -> Glow:
-    """A flow that has learned nothing but the scale of its channels: the null of every claim.
-
-    Actnorm is set from ``pictures`` ``(n, 1, side, side)``, couplings are as initialised.
-    """
-    torch.manual_seed(seed)
-    model = Glow(config)
-    model.initialise(dequantize(pictures, seed))
-    return model.eval().requires_grad_(False)
-
-
 def random_code(n: int, size: int = PIXELS, seed: int = 0) -> torch.Tensor:
     """Standard normal codes ``(n, size)``; a code depends on (seed, its place), not on ``n``."""
     rows = [np.random.default_rng([seed, row]).standard_normal(size, dtype=np.float32) for row in range(n)]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy import stats
 
 from .corpus import FRAMES, RATE, InputError
-from .spectrogram import BINS, FLOOR_DB
+from .spectrogram import BINS, FLOOR_DB, SIDE, griffin_lim
 
 CEILING_HZ = {"f": 5500.0, "m": 5000.0}  # Praat's usual formant ceilings
 
@@ -27,6 +28,28 @@ def formants(wave: np.ndarray, sex: str) -> dict[str, float]:
     pitch = sound.to_pitch(time_step=0.005, pitch_floor=75.0, pitch_ceiling=500.0)
     found["f0"] = np.array([pitch.get_value_at_time(t) for t in middle])
     return {name: float(np.nanmedian(v)) if np.isfinite(v).any() else float("nan") for name, v in found.items()}
+
+
+def sounding(picture, below_db: float = 40.0) -> tuple[int, int]:
+    """First frame, and the one after the last, within ``below_db`` of a picture's loudest point.
+
+    One rule for real pictures and drawn ones, of which nobody knows where the vowel ends.
+    """
+    loudest = np.asarray(picture).reshape(-1, SIDE, SIDE)[0, :BINS].max(0)
+    frames = np.flatnonzero(loudest > loudest.max() - below_db / FLOOR_DB)
+    return int(frames[0]), int(frames[-1]) + 1
+
+
+def picture_formants(picture, sex: str, shortest: int = 30) -> dict[str, float]:
+    """``formants`` of a picture's sounding frames, with a phase invented by Griffin-Lim.
+
+    The true phase would bring its own speech along. NaN where fewer than ``shortest`` frames sound.
+    """
+    first, last = sounding(picture)
+    if last - first < shortest:
+        return dict.fromkeys(("f0", "f1", "f2", "f3"), float("nan"))
+    cut = torch.roll(torch.as_tensor(picture), -first, dims=-1)
+    return formants(griffin_lim(cut, iterations=16, frames=last - first), sex)
 
 
 def log_spectral_distance(one, other, frames) -> np.ndarray:
@@ -125,18 +148,29 @@ def lda_predictions(points, labels, groups, folds: int = 16) -> np.ndarray:
         raise InputError(f"{count} groups and {len(np.unique(labels))} classes; two of each are needed")
     predicted = labels.copy()
     for fitted, tested in GroupKFold(min(folds, count)).split(points, groups=groups):
+        if len(np.unique(labels[fitted])) < 2:
+            raise InputError(
+                f"without {groups[tested][0]} only the class {labels[fitted][0]} is left; give more groups"
+            )
         predicted[tested] = shrinkage_lda(points[fitted], labels[fitted]).predict(points[tested])
     return predicted
 
 
 def shrinkage_lda(points, labels):
-    """LDA with Ledoit-Wolf shrinkage and equal priors, in the span of the tokens it is fitted on."""
+    """LDA with equal priors and Ledoit-Wolf covariances, in the span of the tokens it is fitted on.
+
+    The covariance is shrunk to a multiple of the identity in the coordinates as they are.
+    scikit-learn's ``shrinkage="auto"`` would standardize them first, and so let a direction in
+    which the tokens hardly differ count as much as one in which they do.
+    """
+    from sklearn.covariance import LedoitWolf
     from sklearn.decomposition import PCA
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
     from sklearn.pipeline import make_pipeline
 
     classes = len(np.unique(labels))
-    lda = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto", priors=np.full(classes, 1 / classes))
+    priors = np.full(classes, 1 / classes)
+    lda = LinearDiscriminantAnalysis(solver="lsqr", covariance_estimator=LedoitWolf(), priors=priors)
     return make_pipeline(PCA(random_state=0), lda).fit(points, labels)
 
 

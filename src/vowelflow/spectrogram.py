@@ -8,6 +8,7 @@ to [0, 1], so that 0 is silence and the zero padding is silence too.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -34,25 +35,31 @@ def spectra(corpus: Corpus, noise=None, batch: int = 64) -> Iterator[tuple[torch
     """Complex short-time spectra of the segments, in batches.
 
     Frame k is centred on sample ``start + 16 k + 8`` and its window sees the recording around
-    the segment, not zeros. ``noise(row, excerpt, length)`` may replace the excerpt of a segment,
-    of which ``length`` samples from ``LEAD`` on are the segment itself, by a noisy one.
+    the segment, not zeros; frames go on after the segment's end. ``noise(key, excerpt, length)``
+    may replace the excerpt of a segment, of which ``length`` samples from ``LEAD`` on are the
+    segment itself, by a noisy one; ``key`` names the segment.
 
     Yields:
-        (spectrum, frames): complex64 ``(batch, 257, 288)``, zero from ``frames`` on, and frames
-        ``(batch,)``.
+        (spectrum, frames): complex64 ``(batch, 257, 288)``, and the segments' own frames ``(batch,)``.
+
+    Raises:
+        InputError: no segment at all.
     """
+    if not len(corpus):
+        raise InputError(f"no segment of {corpus.name} is left to look at; a filter or a split kept none")
     frames = frame_count(corpus)
     for first in range(0, len(corpus), batch):
         rows = range(first, min(first + batch, len(corpus)))
         excerpts = [_excerpt(corpus, row) for row in rows]
         if noise is not None:
-            lengths = (corpus.table.end - corpus.table.start).to_numpy()
-            excerpts = [noise(row, excerpt, lengths[row]) for row, excerpt in zip(rows, excerpts, strict=True)]
+            segments = corpus.table.iloc[list(rows)].itertuples()
+            excerpts = [
+                noise(f"{segment.utterance} {segment.start}", excerpt, segment.end - segment.start)
+                for segment, excerpt in zip(segments, excerpts, strict=True)
+            ]
         waves = torch.from_numpy(np.stack(excerpts))
         spectrum = torch.stft(waves, FFT, HOP, WINDOW, torch.hann_window(WINDOW), center=False, return_complex=True)
-        count = frames[rows.start : rows.stop]
-        inside = torch.arange(FRAMES) < torch.from_numpy(count)[:, None]
-        yield spectrum * inside[:, None], count
+        yield spectrum, frames[rows.start : rows.stop]
 
 
 def _excerpt(corpus: Corpus, row: int) -> np.ndarray:
@@ -65,13 +72,14 @@ def _excerpt(corpus: Corpus, row: int) -> np.ndarray:
     return np.pad(inside, (before, EXCERPT - before - len(inside)))
 
 
-def to_picture(spectrum: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def to_picture(spectrum: torch.Tensor, frames: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     """Complex spectra ``(n, 257, 288)`` -> pictures ``(n, 1, 288, 288)`` in [0, 1] and peaks ``(n,)``.
 
-    The peak is the largest magnitude of the segment, which the picture is relative to; a silent
+    What follows a segment's own ``frames`` is silence. The peak is the largest magnitude of the segment, which the picture is relative to; a silent
     segment has peak 0 and an empty picture.
     """
-    magnitude = spectrum.abs()
+    inside = torch.arange(FRAMES) < torch.from_numpy(frames)[:, None]
+    magnitude = spectrum.abs() * inside[:, None]
     peak = magnitude.amax((1, 2))
     relative = magnitude / peak.clamp_min(1e-20)[:, None, None]
     decibel = 20 * torch.log10(relative.clamp_min(10 ** (-FLOOR_DB / 20)))
@@ -81,17 +89,17 @@ def to_picture(spectrum: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def images(corpus: Corpus, noise=None) -> torch.Tensor:
     """Pictures of all segments, float32 ``(n, 1, 288, 288)`` in [0, 1], frequency x time."""
-    return torch.cat([to_picture(spectrum)[0] for spectrum, _ in spectra(corpus, noise)])
+    return torch.cat([to_picture(*part)[0] for part in spectra(corpus, noise)])
 
 
-def phases(corpus: Corpus) -> torch.Tensor:
-    """Phases of all segments in radians, float32 ``(n, 257, 288)``."""
-    return torch.cat([spectrum.angle() for spectrum, _ in spectra(corpus)])
+def phases(corpus: Corpus, noise=None) -> torch.Tensor:
+    """Phases of all segments in radians, float32 ``(n, 257, 288)``; they go on after a segment's end."""
+    return torch.cat([spectrum.angle() for spectrum, _ in spectra(corpus, noise)])
 
 
 def peaks(corpus: Corpus) -> torch.Tensor:
     """Largest magnitude of every segment, ``(n,)``: the level a picture leaves out."""
-    return torch.cat([to_picture(spectrum)[1] for spectrum, _ in spectra(corpus)])
+    return torch.cat([to_picture(*part)[1] for part in spectra(corpus)])
 
 
 def magnitude(picture: torch.Tensor, peak: float = 1.0) -> torch.Tensor:
@@ -152,11 +160,13 @@ def quantize(pictures: torch.Tensor) -> torch.Tensor:
 def add_noise(snr_db: float, seed: int = 0):
     """White noise at a signal-to-noise ratio over the segment, for ``spectra`` and ``images``.
 
-    The noise of a segment depends on (seed, row) alone, so clean and noisy pictures pair up.
+    The noise of a segment depends on (seed, segment) alone: no two segments share theirs, and
+    the same segment meets the same noise at every ratio.
     """
 
-    def noisy(row: int, excerpt: np.ndarray, length: int) -> np.ndarray:
-        noise = np.random.default_rng([seed, row]).standard_normal(len(excerpt)).astype(np.float32)
+    def noisy(key: str, excerpt: np.ndarray, length: int) -> np.ndarray:
+        rng = np.random.default_rng([seed, zlib.crc32(key.encode())])
+        noise = rng.standard_normal(len(excerpt)).astype(np.float32)
         power = np.mean(excerpt[LEAD : LEAD + length] ** 2) / 10 ** (snr_db / 10)
         return excerpt + np.sqrt(power, dtype=np.float32) * noise
 

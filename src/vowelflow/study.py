@@ -60,6 +60,7 @@ class Sizes:
     pairs: int = 16  # of each kind of pair
     shuffles: int = 20  # of labels
     live_steps: int = 48  # of training, before the reader's eyes
+    draws: int = 4  # of dequantization noise, where it is averaged away
 
 
 def open_corpus(corpus: str, root: str | None, profile: str):
@@ -72,7 +73,7 @@ def open_corpus(corpus: str, root: str | None, profile: str):
 
 def sizes(profile: str) -> Sizes:
     """The sizes that go with a profile: small for ``smoke``, the defaults for the others."""
-    small = Sizes(tokens=2, per_speaker=1, samples=4, pairs=2, shuffles=2, live_steps=6)
+    small = Sizes(tokens=2, per_speaker=1, samples=4, pairs=2, shuffles=2, live_steps=6, draws=1)
     return small if profile == "smoke" else Sizes()
 
 

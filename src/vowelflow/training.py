@@ -84,25 +84,22 @@ def train(
     """
     folder = Path(folder)
     pictures = _levels(corpus.filter(split="train"))
-    watched = _levels(corpus.filter(split="valid").draw(profile.looked_at, by=("split",)))
+    watched = _levels(corpus.held_out("valid").draw(profile.looked_at, by=("split",)))
     if not len(pictures):
         raise InputError(f"{corpus.name} has no train speakers to learn from; give more speakers")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.manual_seed(seed)
-    model = Glow(profile.glow)
-    model.initialise(_noisy(_draw(pictures, profile.batch, seed, 0), seed, 0))
-    model.to(device)
+    model = untrained_flow(corpus, profile, seed).train().requires_grad_(True).to(device)
     average = deepcopy(model).requires_grad_(False)
     optimizer = torch.optim.Adam(model.parameters(), lr=profile.learning_rate)
-    step, spent = 0, 0.0
+    done, spent = 0, 0.0
     if resume:
-        step, spent = _resume(folder, model, average, optimizer, _identity(corpus, profile, seed))
+        done, spent = _resume(folder, model, average, optimizer, _identity(corpus, profile, seed))
     else:
         save_atomically(folder / "log.csv", lambda path: path.write_text("step,train,valid,seconds\n"))
     began, heard = time.monotonic() - spent, []
-    bar = show(range(step, profile.iterations), initial=step, total=profile.iterations, desc="training", unit="step")
-    for step in bar:  # noqa: B020 (resume may leave nothing to do: step keeps its value then)
-        y = _noisy(_draw(pictures, profile.batch, seed, step), seed, step).to(device)
+    bar = show(range(done, profile.iterations), initial=done, total=profile.iterations, desc="training", unit="step")
+    for step in bar:
+        y = _noisy(pictures[_draw(len(pictures), profile.batch, seed, step)], seed, step).to(device)
         for group in optimizer.param_groups:
             group["lr"] = profile.learning_rate * _schedule(step, profile)
         bits = 8 - model.log_likelihood(y, profile.autocast).mean() / math.log(2) / y[0].numel()
@@ -117,18 +114,32 @@ def train(
         keep = min(profile.average, (step + 1) / (step + 10))
         torch._foreach_lerp_(list(average.parameters()), [weight.detach() for weight in model.parameters()], 1 - keep)
         heard.append(bits.item())
+        done = step + 1
         late = time.monotonic() - began > 60 * minutes
-        if (step + 1) % profile.look == 0 or step + 1 == profile.iterations or late:
+        if done % profile.look == 0 or done == profile.iterations or late:
             valid = _mean_bits(average, watched)
             spent = time.monotonic() - began
-            _log(folder, step + 1, np.mean(heard), valid, spent)
-            _save_checkpoint(folder, model, average, optimizer, step + 1, spent, _identity(corpus, profile, seed))
+            _log(folder, done, np.mean(heard), valid, spent)
+            _save_checkpoint(folder, model, average, optimizer, done, spent, _identity(corpus, profile, seed))
             bar.set_postfix(train=f"{np.mean(heard):.3f}", valid=f"{valid:.3f}")
             heard = []
         if late:
             break
-    _save_model(folder, average, corpus, profile, seed, step + 1, spent)
+    _save_model(folder, average, corpus, profile, seed, done, spent)
     return average.eval().requires_grad_(False)
+
+
+def untrained_flow(corpus: Corpus, profile: Profile, seed: int = 0) -> Glow:
+    """The flow as training starts from it: the null of every claim.
+
+    Couplings do nothing yet; actnorm is set from the first batch of train speakers.
+    """
+    speech = corpus.filter(split="train")
+    first = _levels(speech.take(_draw(len(speech), profile.batch, seed, 0)))
+    torch.manual_seed(seed)
+    model = Glow(profile.glow)
+    model.initialise(_noisy(first, seed, 0))
+    return model.eval().requires_grad_(False)
 
 
 def _levels(corpus: Corpus) -> torch.Tensor:
@@ -136,12 +147,12 @@ def _levels(corpus: Corpus) -> torch.Tensor:
     return quantize(images(corpus)) if len(corpus) else torch.empty(0, 1, 288, 288, dtype=torch.uint8)
 
 
-def _draw(pictures: torch.Tensor, batch: int, seed: int, step: int) -> torch.Tensor:
-    """The pictures of a step: the next ``batch`` of an endless run of shuffled epochs."""
+def _draw(count: int, batch: int, seed: int, step: int) -> list[int]:
+    """Which of ``count`` pictures a step sees: the next ``batch`` of an endless run of shuffled epochs."""
     places = np.arange(step * batch, (step + 1) * batch)
-    epochs = places // len(pictures)
-    order = {epoch: np.random.default_rng([seed, int(epoch)]).permutation(len(pictures)) for epoch in set(epochs)}
-    return pictures[[int(order[epoch][place % len(pictures)]) for epoch, place in zip(epochs, places, strict=True)]]
+    epochs = places // count
+    order = {epoch: np.random.default_rng([seed, int(epoch)]).permutation(count) for epoch in set(epochs)}
+    return [int(order[epoch][place % count]) for epoch, place in zip(epochs, places, strict=True)]
 
 
 def _noisy(levels: torch.Tensor, seed: int, step: int) -> torch.Tensor:
@@ -242,14 +253,16 @@ def reference_model(
     """The flow that a study of this corpus uses, and the folder it came from.
 
     Weights under ``models/<profile>-<corpus>`` are taken when they were trained on this very
-    corpus (its fingerprint is in their config), else those of an earlier run under
+    corpus (its fingerprint is in their config) in the profile's shape, else those of an earlier run under
     ``build/models``, else a flow is trained there.
     """
+    wanted = profile_named(profile)
     name, build = f"{profile}-{corpus.name}", Path(os.environ.get("VOWELFLOW_BUILD", "build"))
     for folder in ((models or models_folder()) / name, build / "models" / name):
         if (folder / "config.json").is_file():
             config = json.loads((folder / "config.json").read_text())
-            if config.get("fingerprint") == corpus.fingerprint and config.get("seed") == seed:
+            shape = {**asdict(wanted.glow), "hidden": list(wanted.glow.hidden)}
+            if (config["fingerprint"], config["seed"], config["glow"]) == (corpus.fingerprint, seed, shape):
                 return load_model(folder), folder
-    train(corpus, build / "models" / name, profile_named(profile), seed)
+    train(corpus, build / "models" / name, wanted, seed)
     return load_model(build / "models" / name), build / "models" / name
