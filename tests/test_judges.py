@@ -100,3 +100,19 @@ def test_interval_is_students_and_needs_eight_clusters():
 
 def test_accuracy_by_group():
     assert judges.accuracy_by(["x", "x", "y"], [1, 2, 3], [1, 1, 3]).to_dict() == {"x": 0.5, "y": 1.0}
+
+
+def test_sounding_frames_and_their_formants(klatt):
+    token = klatt.filter(phone="aa").take([0])
+    picture, frames = images(token)[0], frame_count(token)[0]
+    first, last = judges.sounding(picture)
+    assert first < 8 and frames - 8 < last <= frames
+    moved = picture.roll(50, -1)
+    assert judges.sounding(moved) == (first + 50, last + 50)
+    assert judges.sounding(picture * 0) == (0, 0) and np.isnan(judges.picture_formants(picture * 0, "f")["f1"])
+    wild = picture.clone()
+    wild[0, 0, 0] = 1e9
+    assert judges.sounding(wild)[0] == 0
+    row = token.table.iloc[0]
+    found = judges.picture_formants(moved, row.sex)
+    assert found["f1"] == pytest.approx(row.f1, rel=0.2) and found["f2"] == pytest.approx(row.f2, rel=0.2)

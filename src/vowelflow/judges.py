@@ -10,6 +10,7 @@ from scipy import stats
 from .corpus import FRAMES, RATE, InputError
 from .spectrogram import BINS, FLOOR_DB, SIDE, griffin_lim
 
+SILENT = 0.05  # of full scale in a picture: 76 dB below it
 CEILING_HZ = {"f": 5500.0, "m": 5000.0}  # Praat's usual formant ceilings
 
 
@@ -33,11 +34,12 @@ def formants(wave: np.ndarray, sex: str) -> dict[str, float]:
 def sounding(picture, below_db: float = 40.0) -> tuple[int, int]:
     """First frame, and the one after the last, within ``below_db`` of a picture's loudest point.
 
-    One rule for real pictures and drawn ones, of which nobody knows where the vowel ends.
+    One rule for real pictures and drawn ones, of which nobody knows where the vowel ends. A frame
+    under ``SILENT`` never sounds; (0, 0) where none does. The picture is clamped to [0, 1] first.
     """
-    loudest = np.asarray(picture).reshape(-1, SIDE, SIDE)[0, :BINS].max(0)
-    frames = np.flatnonzero(loudest > loudest.max() - below_db / FLOOR_DB)
-    return int(frames[0]), int(frames[-1]) + 1
+    loudest = np.clip(np.asarray(picture), 0, 1).reshape(-1, SIDE, SIDE)[0, :BINS].max(0)
+    frames = np.flatnonzero(loudest >= max(loudest.max() - below_db / FLOOR_DB, SILENT))
+    return (int(frames[0]), int(frames[-1]) + 1) if len(frames) else (0, 0)
 
 
 def picture_formants(picture, sex: str, shortest: int = 30) -> dict[str, float]:
