@@ -57,3 +57,21 @@ def test_make_hands_paths_with_spaces_and_quotes_on(tmp_path):
     command = ["make", "--silent", "study", f"VENV={tmp_path}", "CORPUS=timit", f"ROOT={root}"]
     done = subprocess.run(command, cwd=HOME, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["study", "--corpus", "timit", "--profile", "cpu", "--root", root]
+
+
+@pytest.mark.parametrize("value", ["0", "-5", "many", "2.5"])
+def test_steps_are_counted_from_one(capsys, value):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["train", f"--steps={value}"])
+    assert stopped.value.code == 2 and "is not a whole number of at least 1" in capsys.readouterr().err
+
+
+def test_train_leaves_weights_and_a_card(klatt, monkeypatch, tmp_path, capsys):
+    from vowelflow import cards, readers
+
+    measure = cards.measure
+    monkeypatch.setattr(readers, "load_corpus", lambda name, root: klatt)
+    monkeypatch.setattr(cards, "measure", lambda folder, corpus: measure(folder, corpus, draws=1, samples=2))
+    assert cli.main(["train", "--profile", "smoke", "--steps", "2", "--out", str(tmp_path)]) == 0
+    assert '"steps": 2,' in (tmp_path / "config.json").read_text() and (tmp_path / "README.md").is_file()
+    assert "bits per dimension over" in capsys.readouterr().out

@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="train a flow")
     _add_speech(train)
-    train.add_argument("--steps", type=int, metavar="N", help="horizon of the schedule, instead of the profile's own")
+    train.add_argument("--steps", type=_at_least_one, metavar="N", help="horizon of the schedule, instead of the profile's own")
     train.add_argument("--minutes", type=float, metavar="M", help="stop after so many minutes")
     train.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     train.add_argument("--out", type=Path, metavar="DIR", help="where weights, log and checkpoint go")
@@ -62,6 +62,13 @@ def _parser() -> argparse.ArgumentParser:
     book.add_argument("--url", help="where the book will be published; adds a site map and link previews")
     book.set_defaults(run=_book)
     return parser
+
+
+def _at_least_one(text: str) -> int:
+    """A whole number of one or more, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
 
 
 def _add_speech(parser: argparse.ArgumentParser) -> None:

@@ -131,7 +131,7 @@ def span(vectors) -> np.ndarray:
     return rotation * np.sqrt(np.clip(values, 0, None))
 
 
-def lda_predictions(points, labels, groups, folds: int = 16) -> np.ndarray:
+def lda_predictions(points, labels, groups, folds: int = 8) -> np.ndarray:
     """Labels that shrinkage LDA predicts for tokens of groups it was not fitted on.
 
     Leave-one-group-out, or ``folds`` folds of groups where there are more; see ``shrinkage_lda``.
