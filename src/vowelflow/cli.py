@@ -47,7 +47,9 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="train a flow")
     _add_speech(train)
-    train.add_argument("--steps", type=_at_least_one, metavar="N", help="horizon of the schedule, instead of the profile's own")
+    train.add_argument(
+        "--steps", type=_at_least_one, metavar="N", help="horizon of the schedule, instead of the profile's own"
+    )
     train.add_argument("--minutes", type=float, metavar="M", help="stop after so many minutes")
     train.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     train.add_argument("--out", type=Path, metavar="DIR", help="where weights, log and checkpoint go")

@@ -49,9 +49,9 @@ def spectrograms(pictures, titles, columns: int = 5, milliseconds: int = FRAMES,
         milliseconds: how much of the time axis to draw.
     """
     pictures = np.clip(np.asarray(pictures)[:, 0, :BINS, :milliseconds], 0, 1) * FLOOR_DB - FLOOR_DB
-    rows = -(-len(pictures) // columns)
+    rows, side = -(-len(pictures) // columns), min(1.75, 7.6 / columns)  # inches; a page is narrow
     figure, axes = plt.subplots(
-        rows, columns, figsize=(1.75 * columns + 0.8, 1.75 * rows + 0.4), sharex=True, sharey=True, squeeze=False
+        rows, columns, figsize=(side * columns + 0.8, side * rows + 0.5), sharex=True, sharey=True, squeeze=False
     )
     for axis, picture, title in zip(axes.flat, pictures, titles, strict=False):
         drawn = axis.imshow(
