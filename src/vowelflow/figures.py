@@ -51,7 +51,12 @@ def spectrograms(pictures, titles, columns: int = 5, milliseconds: int = FRAMES,
     pictures = np.clip(np.asarray(pictures)[:, 0, :BINS, :milliseconds], 0, 1) * FLOOR_DB - FLOOR_DB
     rows, side = -(-len(pictures) // columns), min(1.75, 7.6 / columns)  # inches; a page is narrow
     figure, axes = plt.subplots(
-        rows, columns, figsize=(side * columns + 0.8, side * rows + 0.5), sharex=True, sharey=True, squeeze=False
+        rows,
+        columns,
+        figsize=(side * columns + 0.8, max(side, 1.45) * rows + 0.5),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
     )
     for axis, picture, title in zip(axes.flat, pictures, titles, strict=False):
         drawn = axis.imshow(
@@ -63,7 +68,13 @@ def spectrograms(pictures, titles, columns: int = 5, milliseconds: int = FRAMES,
         axis.set_visible(False)
     for place, name in enumerate(row_titles or []):
         axes[place, 0].annotate(
-            name, (-0.42, 0.5), xycoords="axes fraction", rotation=90, va="center", ha="center", weight="bold"
+            name.replace(" to ", " to\n"),
+            (-0.42, 0.5),
+            xycoords="axes fraction",
+            rotation=90,
+            va="center",
+            ha="center",
+            weight="bold",
         )
     figure.supxlabel("time, ms", size=9)
     figure.supylabel("frequency, kHz", size=9)
