@@ -11,7 +11,8 @@ RATE = 16_000
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
-    """Tests leave the user's cache alone."""
+    """Tests leave the user's cache alone, and fetch nothing unless they say from where."""
+    os.environ["VOWELFLOW_OFFLINE"] = "1"
     folder = tmp_path_factory.mktemp("cache")
     os.environ["VOWELFLOW_CACHE"] = str(folder)
     return folder
@@ -43,3 +44,62 @@ def timit_folder(tmp_path):
             phones = [(0, 2000, "h#"), (2000, 4000, "aa"), (4000, 5600, "s"), (5600, 8000, "iy"), (8000, 16000, "h#")]
             write_utterance(folder, name, sound, phones, [(1500, 6000, "one"), (6000, 9000, "two")])
     return tmp_path / "corpus"
+
+
+def text_grid(tiers, end, short=False):
+    """A TextGrid as Praat writes it; ``tiers`` are names and intervals (start, end, label) in seconds."""
+    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', ""]
+    if short:
+        lines += ["0", f"{end}", "<exists>", f"{len(tiers)}"]
+        for name, rows in tiers.items():
+            lines += ['"IntervalTier"', f'"{name}"', "0", f"{end}", f"{len(rows)}"]
+            lines += [part for a, b, label in rows for part in (f"{a}", f"{b}", f'"{label}"')]
+        return "\n".join(lines) + "\n"
+    lines += ["xmin = 0", f"xmax = {end}", "tiers? <exists>", f"size = {len(tiers)}", "item []:"]
+    for k, (name, rows) in enumerate(tiers.items(), 1):
+        lines += [f"    item [{k}]:", '        class = "IntervalTier"', f'        name = "{name}"']
+        lines += ["        xmin = 0", f"        xmax = {end}", f"        intervals: size = {len(rows)}"]
+        for n, (a, b, label) in enumerate(rows, 1):
+            lines += [f"        intervals [{n}]:", f"            xmin = {a}", f"            xmax = {b}"]
+            lines += [f'            text = "{label}"']
+    return "\n".join(lines) + "\n"
+
+
+PHONES = [(0, 0.2, ""), (0.2, 0.3, "AA1"), (0.3, 0.4, "S"), (0.4, 0.52, "IY0"), (0.52, 0.6, "spn"), (0.6, 1.0, "sil")]
+WORDS = [(0, 0.2, ""), (0.2, 0.55, "one"), (0.55, 1.0, "")]
+
+
+@pytest.fixture
+def libri_folder(tmp_path):
+    """Four speakers in the layout of LibriSpeech and its published alignments, two of them for test."""
+    rng, home = np.random.default_rng(0), tmp_path / "libri"
+    lines = ["; a comment", ";ID  |SEX| SUBSET"]
+    for speaker, sex, part in (
+        (11, "F", "train-clean-100"),
+        (12, "M", "train-clean-100"),
+        (21, "F", "test-other"),
+        (22, "M", "test-other"),
+    ):
+        lines.append(f"{speaker}   | {sex} | {part} | 25.03 | Somebody")
+        place = f"{part}/{speaker}/7"
+        (home / "LibriSpeech" / place).mkdir(parents=True)
+        (home / "alignments" / place).mkdir(parents=True)
+        for number in range(2):
+            name = f"{speaker}-7-{number:04d}"
+            soundfile.write(home / "LibriSpeech" / place / f"{name}.flac", 0.1 * rng.standard_normal(RATE), RATE)
+            grid = text_grid({"words": WORDS, "phones": PHONES}, 1.0, short=number == 1)
+            (home / "alignments" / place / f"{name}.TextGrid").write_text(grid)
+    (home / "LibriSpeech" / "SPEAKERS.TXT").write_text("\n".join(lines) + "\n")
+    return home
+
+
+@pytest.fixture
+def own_folder(tmp_path):
+    """A user's own recordings: four speakers, a TextGrid each beside a sound, and speakers.csv."""
+    rng, home = np.random.default_rng(0), tmp_path / "own"
+    for speaker in ("ann", "bob", "cleo", "dan"):
+        (home / speaker).mkdir(parents=True)
+        soundfile.write(home / speaker / "list1.wav", 0.1 * rng.standard_normal(RATE), RATE)
+        (home / speaker / "list1.TextGrid").write_text(text_grid({"phones": PHONES}, 1.0))
+    (home / "speakers.csv").write_text("speaker,sex\nann,f\nbob,m\ncleo,f\ndan,m\n")
+    return home

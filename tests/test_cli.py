@@ -59,6 +59,21 @@ def test_make_hands_paths_with_spaces_and_quotes_on(tmp_path):
     assert done.stdout.splitlines() == ["study", "--corpus", "timit", "--profile", "cpu", "--root", root]
 
 
+def test_corpus_tells_what_is_there_and_saves_it_as_one_file(timit_folder, tmp_path, capsys):
+    saved = tmp_path / "carried.zip"
+    assert cli.main(["corpus", "timit-sample", "--root", str(timit_folder), "--save", str(saved)]) == 0
+    first = capsys.readouterr().out
+    assert "32 segments, 8 speakers" in first and "formants in Hz" in first and f"saved: {saved}" in first
+    assert cli.main(["corpus", "timit-sample", "--root", str(saved)]) == 0
+    again = capsys.readouterr().out
+    assert (
+        again.split("fingerprint")[1].split("saved")[0].strip()
+        == first.split("fingerprint")[1].split("saved")[0].strip()
+    )
+    assert cli.main(["corpus", "timit-sample", "--root", str(saved), "--vowels", "all"]) == 2
+    assert "was saved without ah" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("value", ["0", "-5", "many", "2.5"])
 def test_steps_are_counted_from_one(capsys, value):
     with pytest.raises(SystemExit) as stopped:
@@ -70,7 +85,7 @@ def test_train_leaves_weights_and_a_card(klatt, monkeypatch, tmp_path, capsys):
     from vowelflow import cards, readers
 
     measure = cards.measure
-    monkeypatch.setattr(readers, "load_corpus", lambda name, root: klatt)
+    monkeypatch.setattr(readers, "load_corpus", lambda name, root, phones: klatt)
     monkeypatch.setattr(cards, "measure", lambda folder, corpus: measure(folder, corpus, draws=1, samples=2))
     assert cli.main(["train", "--profile", "smoke", "--steps", "2", "--out", str(tmp_path)]) == 0
     assert '"steps": 2,' in (tmp_path / "config.json").read_text() and (tmp_path / "README.md").is_file()

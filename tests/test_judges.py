@@ -9,8 +9,9 @@ from vowelflow.spectrogram import frame_count, images
 
 def test_formants_are_those_the_synthesizer_was_given(klatt):
     errors = {name: [] for name in ("f0", "f1", "f2")}
-    for row in klatt.filter(phone=["aa", "uh"]).table.itertuples():
-        found = judges.formants(klatt.read_sound(row.path)[row.start : row.end], row.sex)
+    some = klatt.filter(phone=["aa", "uh"])
+    for place, row in enumerate(some.table.itertuples()):
+        found = judges.formants(some.sound(place), row.sex)
         for name in errors:
             errors[name].append(abs(found[name] / getattr(row, name) - 1))
     assert np.nanmedian(errors["f0"]) < 0.02

@@ -1,26 +1,41 @@
+"""Readers: what is in a folder is read completely, and what is wrong with it is told, never guessed."""
+
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from conftest import RATE, write_utterance
-from vowelflow.corpus import InputError
+from conftest import PHONES, RATE, WORDS, text_grid, write_utterance
+from vowelflow import readers
+from vowelflow.corpus import LEAD, InputError
 from vowelflow.readers import load_corpus
+
+
+def count(corpus, reason):
+    rows = corpus.left_out[corpus.left_out.reason == reason]
+    return int(rows["count"].sum())
+
+
+# ---- good folders
 
 
 def test_a_folder_of_the_sample_is_read_completely(timit_folder):
     corpus = load_corpus("timit-sample", timit_folder, phones=("aa", "iy", "ow"))
     table = corpus.table
-    assert len(corpus) == 32 and corpus.problems == []
+    assert len(corpus) == 32 and corpus.problems == [] and count(corpus, "other phones and silences") == 48
     assert table.phone.value_counts().to_dict() == {"aa": 16, "iy": 16}
     assert sorted(table.speaker.unique())[0] == "fab00" and set(table.sex) == {"f", "m"}
-    first = table[(table.utterance == "fab00-si100") & (table.phone == "iy")].iloc[0]
+    place = table.index[(table.utterance == "fab00-si100") & (table.phone == "iy")][0]
+    first = table.loc[place]
     assert (first.start, first.end, first.word) == (5600, 8000, "two")
     assert table.groupby("speaker").split.nunique().eq(1).all() and set(table.split) == {"train", "valid", "test"}
     assert table[table.shared].utterance.str.endswith("-sa1").all() and table.shared.sum() == 16
-    assert corpus.read_sound(first.path).shape == (RATE,)
+    whole, _ = soundfile.read(timit_folder / first.path, dtype="float32")
+    assert np.array_equal(corpus.sound(place), whole[5600:8000])
+    assert np.array_equal(corpus.clip(place), whole[5600 - LEAD : 8000 + LEAD])
 
 
 def test_upper_case_sphere_and_the_official_split(tmp_path):
@@ -31,83 +46,325 @@ def test_upper_case_sphere_and_the_official_split(tmp_path):
             write_utterance(folder, "SX1", 0.1 * rng.standard_normal(8000), phones, format="NIST", suffix=".WAV")
             for ending in (".phn", ".wrd"):
                 (folder / f"SX1{ending}").rename(folder / f"SX1{ending.upper()}")
-    table = load_corpus("timit", tmp_path).table
+    corpus = load_corpus("timit", tmp_path)
+    table = corpus.table
     assert len(table) == 32 and set(table.phone) == {"aa", "iy"}
     assert (table.split == "test").equals(table.speaker.str.contains("te"))
     assert table[table.split == "valid"].speaker.nunique() == 2
+    start = corpus.clip(0)  # of a segment at the very beginning of its recording
+    assert (start[:LEAD] == 0).all() and len(start) == 512 + 16 * (188 - 1)
 
 
-def long_vowel(folder):
-    write_utterance(folder, "si100", np.zeros(RATE), [(0, 289 * 16 - 15, "aa"), (8000, 8000 + 288 * 16, "iy")])
+def test_librispeech_with_stress_digits_and_both_forms_of_textgrid(libri_folder):
+    corpus = load_corpus("librispeech", libri_folder)
+    table = corpus.table
+    assert len(corpus) == 16 and corpus.problems == []
+    assert table.phone.value_counts().to_dict() == {"aa": 8, "iy": 8}
+    first = table[(table.utterance == "11-7-0001") & (table.phone == "iy")].iloc[0]
+    assert (first.speaker, first.sex, first.word, first.start, first.end) == ("11", "f", "one", 6400, 8320)
+    assert (table.split == "test").equals(table.speaker.isin(["21", "22"]))
+    assert count(corpus, "labelled spn: speech that the aligner could not label") == 8
+    assert set(load_corpus("librispeech", libri_folder, phones="all").table.phone) == {"aa", "iy"}
 
 
-def test_segments_over_288_ms_are_discarded_and_counted(timit_folder):
-    long_vowel(timit_folder / "dr1-fab00")
-    corpus = load_corpus("timit-sample", timit_folder)
-    assert len(corpus) == 31 and len(corpus.problems) == 1
-    assert "aa of 288 ms is over 288 ms, discarded" in corpus.problems[0] and "si100" in corpus.problems[0]
+def test_own_recordings_in_other_formats_and_rates(own_folder):
+    rng = np.random.default_rng(3)
+    tone = np.sin(2 * np.pi * 440 * np.arange(44_100) / 44_100)
+    soundfile.write(own_folder / "ann" / "list1.wav", 1.5 * tone, 44_100, subtype="FLOAT")
+    soundfile.write(own_folder / "bob" / "list1.wav", 1e-4 * rng.standard_normal(RATE), RATE, subtype="PCM_24")
+    (own_folder / "cleo" / "list1.TextGrid").write_text(text_grid({"MAU": PHONES}, 1.0), encoding="utf-16")
+    (own_folder / "speakers.csv").write_text(
+        "Speaker;x\n".replace(";x", ",Sex,split") + "ann,Female,train\nbob,Male,test\ncleo,F,train\ndan,M,\n"
+    )
+    corpus = load_corpus("textgrid", own_folder)
+    table = corpus.table
+    assert len(corpus) == 8 and corpus.problems == []
+    assert table.groupby("speaker").split.first().to_dict() == {
+        "ann": "train", "bob": "test", "cleo": "train", "dan": "train"
+    }  # fmt: skip
+    loud = corpus.sound(table.index[table.speaker == "ann"][0])
+    expected = 1.5 * np.sin(2 * np.pi * 440 * (3200 + np.arange(len(loud))) / RATE)
+    assert np.abs(loud - expected).max() < 2e-3  # resampled, and not clipped
+    quiet = corpus.sound(table.index[table.speaker == "bob"][0])
+    whole, _ = soundfile.read(own_folder / "bob" / "list1.wav")
+    assert np.abs(quiet - whole[3200:4800]).max() < 1e-8  # 24 bits of a quiet recording survive
+
+
+def test_labels_of_other_alphabets_are_kept_as_they_are(own_folder):
+    rows = [(0, 0.2, "a:"), (0.2, 0.3, "ɑ"), (0.3, 1.0, "E")]
+    (own_folder / "ann" / "list1.TextGrid").write_text(text_grid({"phones": rows}, 1.0), encoding="utf-8")
+    assert load_corpus("textgrid", own_folder, phones="ɑ,a:").table.phone.tolist() == ["a:", "ɑ"]
+    with pytest.raises(InputError, match="no segment labelled e; its labels are , E, a:, aa"):
+        load_corpus("textgrid", own_folder, phones="e")
+
+
+def test_several_corpora_are_joined(timit_folder, libri_folder):
+    both = load_corpus("timit-sample+librispeech", f"{timit_folder}{os.pathsep}{libri_folder}")
+    assert both.table.groupby("corpus").size().to_dict() == {"librispeech": 16, "timit-sample": 32}
+    alone = load_corpus("librispeech", libri_folder)
+    assert np.array_equal(both.filter(corpus="librispeech").clip(3), alone.clip(3))
+    for wrong, said in (
+        ("timit-sample", "no corpus"),
+        ("klatt+klatt", "cannot be joined"),
+        ("auto+klatt", "cannot be"),
+    ):
+        with pytest.raises(InputError, match=said):
+            load_corpus(f"{wrong}x" if wrong == "timit-sample" else wrong, timit_folder)
+    with pytest.raises(InputError, match="2 corpora, but 1 folders"):
+        load_corpus("timit-sample+librispeech", timit_folder)
+
+
+def test_splits_do_not_depend_on_the_vowels_asked_for(timit_folder):
+    only = timit_folder / "dr1-fab00"
+    for name in ("sa1", "si100"):
+        (only / f"{name}.phn").write_text("0 2000 h#\n2000 4000 eh\n4000 16000 h#\n")
+    five, all_ = (load_corpus("timit-sample", timit_folder, phones).table for phones in ("five", "all"))
+    assert all_.speaker.nunique() == five.speaker.nunique() + 1
+    split = all_.groupby("speaker").split.first()
+    assert five.groupby("speaker").split.first().equals(split[split.index != "fab00"])
+
+
+# ---- the cache
+
+
+def test_the_cache_is_used_until_a_file_changes(timit_folder, monkeypatch):
+    first = load_corpus("timit-sample", timit_folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(readers, "_rows", lambda *_: pytest.fail("the cache was not used"))
+        again = load_corpus("timit-sample", timit_folder)
+    assert again.table.equals(first.table) and np.array_equal(again.clip(5), first.clip(5))
+    (timit_folder / "dr1-fab00" / "si100.phn").write_text("0 2000 h#\n2000 4400 aa\n4400 16000 h#\n")
+    changed = load_corpus("timit-sample", timit_folder)
+    assert len(changed) == 31 and changed.fingerprint != first.fingerprint
+
+
+def test_a_build_that_dies_leaves_nothing_to_be_taken_for_good(timit_folder, monkeypatch, cache):
+    before = set((cache / "clips").glob("*.zip")) if (cache / "clips").exists() else set()
+    real, calls = readers.cut, []
+
+    def dies(*arguments):
+        calls.append(1)
+        if len(calls) > 20:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(readers, "cut", dies)
+        with pytest.raises(KeyboardInterrupt):
+            load_corpus("timit-sample", timit_folder)
+    assert set((cache / "clips").iterdir()) == before
+    assert len(load_corpus("timit-sample", timit_folder)) == 32
+
+
+# ---- what is wrong with one utterance: it is named, counted and skipped, and the rest is used
+
+
+def phn(text):
+    return lambda folder: (folder / "si100.phn").write_text(text)
+
+
+def raw_phn(content):
+    return lambda folder: (folder / "si100.phn").write_bytes(content)
+
+
+def sound(samples, rate=RATE, **options):
+    return lambda folder: soundfile.write(folder / "si100.wav", samples, rate, format="WAV", **options)
+
+
+def raw_sound(change):
+    return lambda folder: (folder / "si100.wav").write_bytes(change((folder / "si100.wav").read_bytes()))
+
+
+def flac_cut_short(folder):
+    soundfile.write(folder / "x.flac", 0.1 * np.random.default_rng(0).standard_normal(RATE), RATE)
+    (folder / "si100.wav").write_bytes((folder / "x.flac").read_bytes()[:9000])
+    (folder / "x.flac").unlink()
 
 
 def no_sound(folder):
     (folder / "si100.wav").unlink()
 
 
-def other_rate(folder):
-    soundfile.write(folder / "si100.wav", np.zeros(8000), 8000)
+def folder_for_sound(folder):
+    (folder / "si100.wav").unlink()
+    (folder / "si100.wav").mkdir()
 
 
-def stereo(folder):
-    soundfile.write(folder / "si100.wav", np.zeros((RATE, 2)), RATE)
+ONE_BAD = {
+    "no sound": (no_sound, "no sound file of the same name"),
+    "a folder for a sound": (folder_for_sound, "no sound file of the same name"),
+    "8 kHz": (sound(np.zeros(8000), 8000), "8000 Hz"),
+    "44.1 kHz, labels count samples": (sound(np.zeros(44_100), 44_100), "44100 Hz"),
+    "stereo": (sound(np.zeros((RATE, 2))), "2 channels; make a file of one channel"),
+    "no sound in the file": (raw_sound(lambda content: b"not a sound"), "not a sound that can be read"),
+    "empty sound file": (raw_sound(lambda content: b""), "not a sound that can be read"),
+    "header alone": (raw_sound(lambda content: content[:44]), "0.0 hours of sound"),
+    "half a header": (raw_sound(lambda content: content[:20]), "not a sound that can be read"),
+    "sound cut in half": (raw_sound(lambda content: content[: len(content) // 2]), "they are no pair, or one is cut"),
+    "flac cut in the middle": (flac_cut_short, "si100.wav: "),
+    "sound of zero samples": (sound(np.zeros(0)), "hours of sound"),
+    "samples that are not numbers": (sound(np.full(RATE, np.nan), subtype="FLOAT"), "not finite numbers"),
+    "infinite samples": (sound(np.full(RATE, np.inf), subtype="FLOAT"), "not finite numbers"),
+    "words for times": (phn("0 2000 h#\ntwo three aa\n"), "line 2: 'two three aa' is not 'start end label'"),
+    "fractions for times": (phn("0.0 0.5 aa\n"), "line 1"),
+    "a label missing": (phn("0 2000\n"), "line 1: '0 2000' is not"),
+    "backwards": (phn("4000 2000 aa\n"), "times 4000 to 2000 do not rise; mend the line"),
+    "no length": (phn("2000 2000 aa\n"), "do not rise"),
+    "before the beginning": (phn("-200 2000 aa\n"), "do not rise"),
+    "beyond the end": (phn("0 99000 aa\n"), "labels end at 6.19 s, the sound at 1.00 s"),
+    "enormous times": (phn("0 99999999999999999999999 aa\n"), "no pair"),
+    "zeros in the labels": (raw_phn(b"0 2000 h#\0\n"), "not a text; save it in UTF-8"),
+    "UTF-16 without its mark": (raw_phn("0 2000 h#\n".encode("utf-16-le")), "not a text"),
+    "random bytes": (raw_phn(np.random.default_rng(0).bytes(500)), "si100.phn"),
+}
 
 
-def rubbish(folder):
-    (folder / "si100.wav").write_bytes(b"not a sound")
-
-
-def empty(folder):
-    (folder / "si100.wav").write_bytes(b"")
-
-
-def words_for_times(folder):
-    (folder / "si100.phn").write_text("0 2000 h#\ntwo three aa\n")
-
-
-def short_line(folder):
-    (folder / "si100.phn").write_text("0 2000\n")
-
-
-def backwards(folder):
-    (folder / "si100.phn").write_text("4000 2000 aa\n")
-
-
-def beyond(folder):
-    (folder / "si100.phn").write_text("0 99000 aa\n")
-
-
-@pytest.mark.parametrize(
-    "damage, said",
-    [
-        (no_sound, "no sound file of the same name"), (other_rate, "8000 Hz"), (stereo, "2 channels"),
-        (rubbish, "not a sound that can be read"), (empty, "not a sound that can be read"),
-        (words_for_times, "line 2: 'two three aa' is not 'start end label'"), (short_line, "line 1"),
-        (backwards, "times 4000 to 2000 do not rise"), (beyond, "labels end at 99000, the sound at 16000"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("damage, said", ONE_BAD.values(), ids=ONE_BAD.keys())
 def test_one_bad_utterance_is_named_and_the_rest_is_used(timit_folder, damage, said):
     damage(timit_folder / "dr1-fab00")
     corpus = load_corpus("timit-sample", timit_folder)
     assert len(corpus) == 30 and len(corpus.problems) == 1
-    assert said in corpus.problems[0] and "si100" in corpus.problems[0] and "skipped" in corpus.problems[0]
+    assert count(corpus, "utterances that could not be used") == 1
+    assert said in corpus.problems[0] and "si100" in corpus.problems[0] and corpus.problems[0].endswith("skipped")
+    assert str(timit_folder) not in corpus.problems[0]
 
 
-def test_byte_order_mark_and_windows_line_ends(timit_folder):
+def test_of_two_copies_of_an_utterance_the_first_good_one_is_used(timit_folder):
+    shutil.copytree(timit_folder / "dr1-fab00", timit_folder / "more" / "dr1-fab00")
+    raw_sound(lambda content: b"")(timit_folder / "dr1-fab00")
+    corpus = load_corpus("timit-sample", timit_folder)
+    assert len(corpus) == 32 and len(corpus.problems) == 2
+    assert corpus.problems[0].startswith("dr1-fab00/si100.wav: not a sound")
+    assert (
+        corpus.problems[1] == "more/dr1-fab00/sa1.phn: the same utterance as dr1-fab00/sa1.phn, which is used; skipped"
+    )
+
+
+STILL_GOOD = {
+    "byte-order mark and Windows line ends": lambda old: b"\xef\xbb\xbf" + old.replace(b"\n", b"\r\n"),
+    "old Mac line ends": lambda old: old.replace(b"\n", b"\r"),
+    "UTF-16 with its mark": lambda old: old.decode().encode("utf-16"),
+    "tabs and blank lines": lambda old: b"\n\n" + old.replace(b" ", b"\t") + b"\n",
+    "no line end at the end": lambda old: old.rstrip(),
+    "lines in another order": lambda old: b"\n".join(reversed(old.split(b"\n"))),
+    "Latin-1 in a word": lambda old: old,
+}
+
+
+@pytest.mark.parametrize("change", STILL_GOOD.values(), ids=STILL_GOOD.keys())
+def test_odd_but_readable_labels_lose_nothing(timit_folder, change):
     label = timit_folder / "dr1-fab00" / "si100.phn"
-    label.write_bytes(b"\xef\xbb\xbf" + label.read_bytes().replace(b"\n", b"\r\n"))
-    assert len(load_corpus("timit-sample", timit_folder)) == 32
+    label.write_bytes(change(label.read_bytes()))
+    label.with_suffix(".wrd").write_bytes("1500 16000 café\n".encode("latin-1"))
+    corpus = load_corpus("timit-sample", timit_folder)
+    assert len(corpus) == 32 and corpus.problems == [] and "café" in set(corpus.table.word)
+
+
+SEGMENTS = {
+    "too long": ("0 2000 h#\n2000 6609 aa\n6609 16000 iy\n", "longer than 288 ms", 2),
+    "overlapping": ("0 2000 h#\n2000 4000 aa\n3500 5600 iy\n5600 16000 h#\n", "overlaps the label beside it", 2),
+    "no known phone": ("0 2000 h#\n2000 4000 axx\n4000 16000 h#\n", "labels that are no phone of this corpus", 1),
+    "a little past the end": ("0 14000 h#\n14000 16500 aa\n", "runs past the end of the sound", 1),
+}
+
+
+@pytest.mark.parametrize("text, reason, left", SEGMENTS.values(), ids=SEGMENTS.keys())
+def test_segments_that_cannot_be_used_are_counted(timit_folder, text, reason, left):
+    phn(text)(timit_folder / "dr1-fab00")
+    corpus = load_corpus("timit-sample", timit_folder)
+    assert count(corpus, reason) == left and len(corpus) == 30 and corpus.problems == []
+    assert f"{reason}" in corpus.summary()
+
+
+def test_288_ms_just_fit_and_zeros_are_no_vowel(timit_folder):
+    folder = timit_folder / "dr1-fab00"
+    write_utterance(folder, "si100", np.zeros(RATE), [(0, 3000, "aa"), (3000, 16000, "h#")])
+    phn(f"0 {288 * 16} aa\n{288 * 16} 16000 h#\n")(folder.parent / "dr2-mab10")
+    corpus = load_corpus("timit-sample", timit_folder)
+    assert len(corpus) == 29 and count(corpus, "nothing but zeros") == 1
+    assert (corpus.table.end - corpus.table.start).max() == 288 * 16
+
+
+GRIDS = {
+    "no TextGrid": ("just words\n", "not a TextGrid that can be read"),
+    "empty": ("", "not a TextGrid that can be read"),
+    "no phones": (text_grid({"words": WORDS, "tones": PHONES}, 1.0), "0 tiers are called phones (there are words, tones)"),
+    "two speakers in one": (text_grid({"a - phones": PHONES, "b - phones": PHONES}, 1.0), "2 tiers are called phones"),
+    "cut in the middle": (text_grid({"phones": PHONES}, 1.0)[:600], "11-7-0000.TextGrid: "),
+    "short form cut": (text_grid({"phones": PHONES}, 1.0, short=True)[:150], "stops at"),
+    "times that go back": (text_grid({"phones": [(0, 0.5, "AA"), (0.5, 0.4, "S"), (0.4, 1, "")]}, 1.0), "do not follow"),
+    "intervals that overlap": (text_grid({"phones": [(0, 0.5, "AA"), (0.3, 1, "S")]}, 1.0), "do not follow one another"),
+    "a gap": (text_grid({"phones": [(0, 0.5, "AA"), (0.7, 1, "S")]}, 1.0), "do not follow one another at 0.7 s"),
+    "words for times": (text_grid({"phones": [("soon", 0.5, "AA"), (0.5, 1, "S")]}, 1.0), "not a TextGrid that can be read"),
+    "of a longer recording": (text_grid({"phones": [(0, 0.5, "AA"), (0.5, 3, "S")]}, 3), "labels end at 3.00 s"),
+    "of a shorter recording": (text_grid({"phones": [(0, 0.2, "AA"), (0.2, 0.5, "S")]}, 0.5), "labels end at 0.50 s"),
+    "JSON of something else": ('{"tiers": 3}', "not a TextGrid that can be read"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text, said", GRIDS.values(), ids=GRIDS.keys())
+def test_a_bad_textgrid_is_named_and_the_rest_is_used(libri_folder, text, said):
+    (libri_folder / "alignments/train-clean-100/11/7/11-7-0000.TextGrid").write_text(text)
+    corpus = load_corpus("librispeech", libri_folder)
+    assert len(corpus) == 14 and len(corpus.problems) == 1
+    assert said in corpus.problems[0] and "11-7-0000" in corpus.problems[0]
+
+
+def test_librispeech_with_parts_missing(libri_folder):
+    speakers = libri_folder / "LibriSpeech" / "SPEAKERS.TXT"
+    speakers.write_text(speakers.read_text().replace("12   | M", "13   | M"))
+    (libri_folder / "alignments/test-other/21/7/21-7-0000.TextGrid").unlink()
+    (libri_folder / "LibriSpeech/test-other/22/7/22-7-0001.flac").unlink()
+    corpus = load_corpus("librispeech", libri_folder)
+    assert len(corpus) == 8 and set(corpus.table.speaker) == {"11", "21", "22"}
+    said = "\n".join(corpus.problems)
+    assert said.count("speaker 12 is not in SPEAKERS.TXT with F or M; add a line; skipped") == 2
+    assert "21-7-0000.flac: no labels for this recording; skipped" in said
+    assert "22-7-0001.TextGrid: no sound of this utterance" in said and len(corpus.problems) == 4
+    speakers.unlink()
+    with pytest.raises(InputError, match="no SPEAKERS.TXT in it or below; it comes with LibriSpeech"):
+        load_corpus("librispeech", libri_folder)
+
+
+TABLES = {
+    "no table": (None, "no speakers.csv in it or below; write one"),
+    "no sex": ("speaker,sex\nann,\n", "line 2: needs speaker, sex"),
+    "another sex": ("speaker,sex\nann,x\n", "line 2: needs speaker, sex"),
+    "no such split": ("speaker,sex,split\nann,f,dev\n", "line 2: needs speaker, sex"),
+    "other columns": ("name,age\nann,33\n", "line 2: needs speaker, sex"),
+    "twice": ("speaker,sex\nann,f\nann,f\n", "line 3: speaker ann is there twice"),
+}
+
+
+@pytest.mark.parametrize("text, said", TABLES.values(), ids=TABLES.keys())
+def test_a_bad_table_of_speakers_stops_with_the_line(own_folder, text, said):
+    (own_folder / "speakers.csv").unlink() if text is None else (own_folder / "speakers.csv").write_text(text)
+    with pytest.raises(InputError, match=said):
+        load_corpus("textgrid", own_folder)
+
+
+def test_a_folder_that_is_no_speaker_is_named(own_folder):
+    (own_folder / "dan").rename(own_folder / "daniel")
+    corpus = load_corpus("textgrid", own_folder)
+    assert len(corpus) == 6 and "its folder 'daniel' is no speaker of speakers.csv; add a line" in corpus.problems[0]
+
+
+def test_a_speaker_in_two_parts_is_for_training(libri_folder):
+    for kind, ending in (("LibriSpeech", "flac"), ("alignments", "TextGrid")):
+        old = libri_folder / kind / f"test-other/21/7/21-7-0000.{ending}"
+        new = libri_folder / kind / f"train-clean-100/21/7/21-7-0000.{ending}"
+        new.parent.mkdir(parents=True)
+        old.rename(new)
+    corpus = load_corpus("librispeech", libri_folder)
+    assert corpus.table[corpus.table.speaker == "21"].split.unique() == ["train"]
+    assert "speaker 21 is said to be in several parts" in corpus.problems[0]
+
+
+# ---- folders
 
 
 def test_folders_that_are_no_use(tmp_path, timit_folder):
-    with pytest.raises(InputError, match="nowhere: no such folder; give the folder of timit-sample"):
+    with pytest.raises(InputError, match="nowhere: no such folder; give the folder of the corpus"):
         load_corpus("timit-sample", tmp_path / "nowhere")
     (tmp_path / "hollow").mkdir()
     with pytest.raises(InputError, match="not laid out as TIMIT is"):
@@ -119,33 +376,117 @@ def test_folders_that_are_no_use(tmp_path, timit_folder):
         load_corpus("timit-sample", tmp_path / "alone")
 
 
+def test_links_are_followed_and_loops_are_not(timit_folder, tmp_path):
+    outside = tmp_path / "elsewhere"
+    shutil.move(timit_folder / "dr1-fab00", outside)
+    (timit_folder / "dr1-fab00").symlink_to(outside)
+    (timit_folder / "dr2-mab10" / "round").symlink_to(timit_folder)
+    (timit_folder / "dr3-fab20" / "si999.phn").symlink_to(tmp_path / "gone")
+    (timit_folder / "dr4-mab30" / "._si100.phn").write_bytes(b"\0\5\26\7")
+    corpus = load_corpus("timit-sample", timit_folder)
+    assert len(corpus) == 32
+    assert corpus.problems == ["dr3-fab20/si999.phn: cannot be opened (No such file or directory); passed over"]
+
+
+def test_a_folder_that_cannot_be_listed_is_told(timit_folder, monkeypatch):
+    real = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("dr1-fab00"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    corpus = load_corpus("timit-sample", timit_folder)
+    assert len(corpus) == 28 and corpus.problems == ["dr1-fab00: cannot be opened (Permission denied); passed over"]
+
+
+def test_labels_that_cannot_be_read_are_told(timit_folder, monkeypatch):
+    real = Path.read_bytes
+
+    def read_bytes(path):
+        if str(path).endswith("dr1-fab00/si100.phn"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    (problem,) = load_corpus("timit-sample", timit_folder).problems
+    assert problem == "dr1-fab00/si100.phn: cannot be read (Permission denied); make it readable; skipped"
+
+
+def test_a_huge_folder_without_labels_is_left_early(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "MOST_FILES", 50)
+    for index in range(60):
+        (tmp_path / f"{index}.jpg").touch()
+    with pytest.raises(InputError, match="more than 50 files and no labels yet; give the corpus's own folder"):
+        load_corpus("timit", tmp_path)
+
+
+def test_labels_of_many_megabytes_are_not_read(timit_folder, monkeypatch):
+    monkeypatch.setattr(readers, "LARGEST_TEXT", 1000)
+    (timit_folder / "dr1-fab00" / "si100.phn").write_text("0 1 aa\n" * 1000)
+    (problem,) = load_corpus("timit-sample", timit_folder).problems
+    assert "are too much for labels" in problem
+
+
+# ---- names
+
+
 def test_names(monkeypatch, timit_folder):
     monkeypatch.delenv("TIMIT_ROOT", raising=False)
-    with pytest.raises(InputError, match="no corpus 'timmy'; there are auto, timit, timit-sample, klatt"):
+    with pytest.raises(
+        InputError, match="no corpus 'timmy'; there are auto, timit, timit-sample, librispeech, textgrid"
+    ):
         load_corpus("timmy")
-    with pytest.raises(InputError, match="timit needs the folder"):
+    with pytest.raises(InputError, match="timit needs the folder of its recordings.*TIMIT_ROOT"):
         load_corpus("timit")
     with pytest.raises(InputError, match="klatt is generated and takes no folder"):
         load_corpus("klatt", timit_folder)
+    for phones in ("", [], ["aa", ""]):
+        with pytest.raises(InputError, match="names no label; give five, all"):
+            load_corpus("timit-sample", timit_folder, phones)
 
 
-def test_auto_says_what_it_took_and_why(monkeypatch, timit_folder):
-    monkeypatch.delenv("TIMIT_ROOT", raising=False)
+def test_auto_says_what_it_took_and_why(monkeypatch, timit_folder, libri_folder, own_folder):
+    for name in ("TIMIT_ROOT", "TIMIT_SAMPLE_ROOT"):
+        monkeypatch.delenv(name, raising=False)
     given = load_corpus("auto", timit_folder)
     assert given.name == "timit-sample" and "root was given" in given.note
-    monkeypatch.setattr("vowelflow.readers.klatt_corpus", lambda: load_corpus("timit-sample", timit_folder))
+    assert load_corpus("auto", libri_folder).name == "librispeech"
+    assert load_corpus("auto", own_folder).name == "textgrid"
+    sample = load_corpus("timit-sample", timit_folder)
+    monkeypatch.setattr("vowelflow.readers.klatt_corpus", lambda: sample)
     assert "neither TIMIT nor its sample" in load_corpus("auto").note
     monkeypatch.setenv("TIMIT_ROOT", str(timit_folder))
     found = load_corpus("auto")
     assert found.name == "timit" and "found on this machine" in found.note
 
 
+# ---- real speech, where it is at hand
+
+
+def labelled(corpus, sex):
+    """Wanted labels of a sex: those kept, and those that were too long to keep."""
+    kept = corpus.table[corpus.table.sex == sex].groupby("phone").size()
+    long = corpus.left_out[(corpus.left_out.reason == "longer than 288 ms") & (corpus.left_out.sex == sex)]
+    return kept.add(long.groupby("phone")["count"].sum(), fill_value=0).astype(int).to_dict()
+
+
 @pytest.mark.skipif("TIMIT_SAMPLE" not in os.environ, reason="TIMIT_SAMPLE does not name the folder of the sample")
 def test_the_real_sample_has_its_known_counts():
     corpus = load_corpus("timit-sample", os.environ["TIMIT_SAMPLE"])
-    counts = corpus.table.groupby(["phone", "sex"]).size().to_dict()
-    women = {"aa": 52, "ae": 70, "iy": 125, "ow": 37, "uh": 10}
-    men = {"aa": 51, "ae": 78, "iy": 134, "ow": 50, "uh": 4}
-    assert counts == {(p, "f"): n for p, n in women.items()} | {(p, "m"): n for p, n in men.items()}
-    assert corpus.table.speaker.nunique() == 16 and corpus.problems == []
+    assert labelled(corpus, "f") == {"aa": 52, "ae": 70, "iy": 125, "ow": 37, "uh": 10}
+    assert labelled(corpus, "m") == {"aa": 51, "ae": 78, "iy": 134, "ow": 50, "uh": 4}
+    assert len(corpus) == 611 and corpus.table.speaker.nunique() == 16 and corpus.problems == []
     assert ((corpus.table.end - corpus.table.start) <= 288 * 16).all() and corpus.table.shared.sum() == 188
+
+
+@pytest.mark.skipif("LIBRISPEECH_EXCERPT" not in os.environ, reason="LIBRISPEECH_EXCERPT does not name its folder")
+def test_the_real_excerpt_has_its_known_counts():
+    corpus = load_corpus("librispeech", os.environ["LIBRISPEECH_EXCERPT"])
+    women, men = labelled(corpus, "f"), labelled(corpus, "m")
+    assert {phone: women[phone] + men[phone] for phone in women} == {
+        "aa": 525, "ae": 1044, "iy": 1341, "ow": 441, "uh": 137
+    }  # fmt: skip
+    speakers = corpus.table.drop_duplicates("speaker")
+    assert corpus.problems == [] and len(speakers) == 261 and (speakers.split == "test").sum() == 10

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-CORPORA = ("auto", "timit", "timit-sample", "klatt")
+CORPORA = "auto, timit, timit-sample, librispeech, textgrid, klatt, or several with + between"
+ROOT = f"the corpus's folder, or a saved file; for several corpora one each, with {os.pathsep!r} between"
 PROFILES = ("smoke", "cpu", "paper")
 
 
@@ -47,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="train a flow")
     _add_speech(train)
+    _add_vowels(train)
     train.add_argument(
         "--steps", type=_at_least_one, metavar="N", help="horizon of the schedule, instead of the profile's own"
     )
@@ -56,8 +60,12 @@ def _parser() -> argparse.ArgumentParser:
     train.set_defaults(run=_train)
 
     corpus = commands.add_parser("corpus", help="tell what a corpus holds")
-    corpus.add_argument("name", choices=CORPORA)
-    corpus.add_argument("--root", metavar="DIR", help="the corpus's folder")
+    corpus.add_argument("name", metavar="NAME", help=CORPORA)
+    corpus.add_argument("--root", metavar="DIR", help=ROOT)
+    _add_vowels(corpus)
+    corpus.add_argument(
+        "--save", type=Path, metavar="FILE", help="write all it takes to one file, to be given as --root"
+    )
     corpus.set_defaults(run=_corpus)
 
     book = commands.add_parser("book", help="build the book from the notebooks last run")
@@ -74,10 +82,14 @@ def _at_least_one(text: str) -> int:
 
 
 def _add_speech(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--corpus", choices=CORPORA, default="auto", help="default: the first that is there")
-    parser.add_argument("--root", metavar="DIR", help="the corpus's folder")
+    parser.add_argument("--corpus", metavar="NAME", default="auto", help=f"{CORPORA}; default: auto")
+    parser.add_argument("--root", metavar="DIR", help=ROOT)
     parser.add_argument("--profile", choices=PROFILES, default="cpu", help="how large and how long; default: cpu")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
+
+
+def _add_vowels(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--vowels", metavar="LABELS", default="five", help="five (default), all, or labels: aa,iy")
 
 
 def _study(options) -> None:
@@ -100,7 +112,7 @@ def _train(options) -> None:
     from .readers import load_corpus
     from .training import profile_named, train
 
-    profile, speech = profile_named(options.profile), load_corpus(options.corpus, options.root)
+    profile, speech = profile_named(options.profile), load_corpus(options.corpus, options.root, options.vowels)
     if options.steps:
         profile = replace(profile, iterations=options.steps)
     print(speech.summary(), flush=True)
@@ -112,6 +124,16 @@ def _train(options) -> None:
 
 
 def _corpus(options) -> None:
+    from .corpus import InputError
+    from .judges import vowel_space
     from .readers import load_corpus
 
-    print(load_corpus(options.name, options.root).summary())
+    corpus = load_corpus(options.name, options.root, options.vowels)
+    print(corpus.summary())
+    medians = vowel_space(corpus).groupby(["phone", "sex"]).median().round(0)
+    print(f"\nformants in Hz, medians of up to 20 segments of each vowel and sex\n{medians.to_string()}")
+    if options.save:
+        if len(corpus.sounds) > 1:
+            raise InputError(f"{options.name} has a file for each corpus; save one at a time")
+        shutil.copyfile(corpus.sounds[corpus.name].path, options.save)
+        print(f"\nsaved: {options.save}, {options.save.stat().st_size / 1e6:.1f} MB")

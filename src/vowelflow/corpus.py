@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,7 +19,15 @@ import pandas as pd
 RATE = 16_000  # Hz, of every sound in the study
 FRAMES = 288  # frames of 1 ms in a picture; a longer segment is discarded
 HOP = 16  # samples between frames
+FFT = 512  # samples that the transform of a frame takes
+LEAD = FFT // 2 - HOP // 2  # samples that frames see before the first and after the last of a segment
 VOWELS = ("aa", "ae", "iy", "ow", "uh")  # the paper's five, section 4.1
+# Those of TIMIT's 61 phones that are vowels; the 15 of LibriSpeech's dictionary are among them.
+ALL_VOWELS = (
+    *("aa", "ae", "ah", "ao", "aw", "ax", "ax-h", "axr", "ay", "eh"),
+    *("er", "ey", "ih", "ix", "iy", "ow", "oy", "uh", "uw", "ux"),
+)
+LEFT_OUT = ("reason", "phone", "sex", "count")
 COLUMNS = ("corpus", "utterance", "speaker", "sex", "phone", "word", "start", "end", "split", "path")
 
 
@@ -57,27 +65,42 @@ def save_atomically(path: Path, write: Callable[[Path], object]) -> Path:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Speech segments of one source.
+    """Speech segments of one source, or of several that were joined.
 
     Attributes:
         name: the corpus, as ``load_corpus`` knows it.
-        table: one row a segment, with the columns ``COLUMNS``; ``start`` and ``end`` in
-            samples at 16 kHz, ``split`` one of train, valid, test and constant for a speaker.
-        read_sound: utterance path -> float32 waveform in [-1, 1] at 16 kHz.
+        table: one row a segment, with the columns ``COLUMNS``, ``crc`` (of its samples) and
+            ``place`` (in ``sounds``); ``start`` and ``end`` in samples at 16 kHz,
+            ``split`` one of train, valid, test and constant for a speaker.
+        sounds: by corpus, what gives the clip at a place.
         licence: what may be done with what is made from it.
         note: how it came to be chosen, for the banner of every notebook.
-        problems: what was skipped and why, one line each.
+        left_out: what was not taken: columns ``reason``, ``phone``, ``sex`` and ``count``.
+        problems: files that could not be used as they are: which, why, and the remedy, a line each.
     """
 
     name: str
     table: pd.DataFrame
-    read_sound: Callable[[str], np.ndarray]
+    sounds: dict[str, Sequence[np.ndarray]]
     licence: str = ""
     note: str = ""
+    left_out: pd.DataFrame = field(default_factory=lambda: pd.DataFrame([], columns=LEFT_OUT))
     problems: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.table)
+
+    def clip(self, row: int) -> np.ndarray:
+        """What the frames of a segment see, float32 ``(samples,)`` in [-1, 1] at 16 kHz.
+
+        ``LEAD`` samples of the recording before the segment, the segment, and what its last
+        window sees after it.
+        """
+        return self.sounds[self.table.corpus.iat[row]][self.table.place.iat[row]]
+
+    def sound(self, row: int) -> np.ndarray:
+        """The segment itself, float32 ``(end - start,)`` in [-1, 1] at 16 kHz."""
+        return self.clip(row)[LEAD : LEAD + self.table.end.iat[row] - self.table.start.iat[row]]
 
     def filter(self, **wanted) -> Corpus:
         """Keep the segments whose columns have the wanted value, or one of several.
@@ -119,40 +142,76 @@ class Corpus:
 
     @property
     def fingerprint(self) -> str:
-        """Twelve hex digits that change when any segment's label, times or split does."""
-        table = self.table[list(COLUMNS)].assign(path="")
+        """Twelve hex digits that change when any segment's label, times, split or sound does."""
+        table = self.table[[*COLUMNS, "crc"]].drop(columns="path")
         return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()[:12]
 
-    def summary(self) -> str:
-        """What is there, as text: counts by vowel and sex, speakers, durations, problems."""
+    def summary(self, problems: int = 40) -> str:
+        """What is there, as text: counts, speakers, durations, what was left out, problems."""
         table = self.table.assign(ms=(self.table.end - self.table.start) * 1000 / RATE)
         counts = pd.crosstab(table.phone, table.sex, margins=True, margins_name="all")
-        length = table.groupby("phone").ms.agg(["mean", "min", "max"]).round(0).astype(int)
-        split = table.groupby("split").agg(segments=("phone", "size"), speakers=("speaker", "nunique"))
+        length = table.groupby("phone").ms.describe()[["mean", "min", "50%", "max"]].round().astype(int)
+        split = table.groupby(["corpus", "split"]).agg(segments=("phone", "size"), speakers=("speaker", "nunique"))
+        each = table.groupby("speaker").size()
+        left_out = self.left_out.groupby("reason")["count"].sum().sort_values(ascending=False)
         lines = [
-            f"{self.name}: {len(table)} segments, {table.speaker.nunique()} speakers ({self.note})",
+            f"{self.name}: {len(table)} segments, {len(each)} speakers ({self.note})",
+            f"licence: {self.licence}",
+            f"fingerprint: {self.fingerprint}",
             f"\nsegments by vowel and sex\n{counts}",
             f"\nduration, ms\n{length}",
-            f"\nsplit by speaker\n{split}",
+            f"\nspeakers\n{split}",
+            f"segments of a speaker: {each.min()} to {each.max()}, median {each.median():.0f}",
+            f"padding: {padding_share(self):.0%} of the pixels of all pictures",
+            f"\nleft out: {'' if len(left_out) else 'nothing'}",
+            *(f"  {count:6d}  {reason}" for reason, count in left_out.items()),
             f"\nproblems: {len(self.problems)}",
-            *(f"  {problem}" for problem in self.problems),
+            *(f"  {problem}" for problem in self.problems[:problems]),
         ]
+        if len(self.problems) > problems:
+            lines.append(f"  ... and {len(self.problems) - problems} more; they are in Corpus.problems")
         return "\n".join(lines)
 
 
-def split_by_speaker(table: pd.DataFrame, seed: int = 0) -> pd.Series:
-    """Assign train, valid or test to every speaker, a quarter of each sex to test.
+def padding_share(corpus: Corpus) -> float:
+    """Share of the pixels of all pictures that lie outside the segments: after their end, or above 8 kHz."""
+    frames = -(-(corpus.table.end - corpus.table.start) // HOP)
+    return float(1 - frames.mean() * (FFT // 2 + 1) / FRAMES**2)
 
-    An eighth of each sex goes to valid. Both are rounded, with at least one test speaker of two,
-    and one valid speaker of four. Speakers of a sex are shuffled with ``seed``.
-    Returns one label a row.
+
+def join(corpora: Sequence[Corpus]) -> Corpus:
+    """Several corpora as one; the column ``corpus`` keeps the origin of every segment.
+
+    A speaker's name that two corpora share gets the corpus's name in front: they are two people.
+    """
+    tables = []
+    for corpus in corpora:
+        others = set().union(*(other.table.speaker for other in corpora if other is not corpus))
+        names = corpus.table.speaker.mask(corpus.table.speaker.isin(others), f"{corpus.name}:" + corpus.table.speaker)
+        tables.append(corpus.table.assign(speaker=names, shared=corpus.table.get("shared", False)))
+    return Corpus(
+        "+".join(corpus.name for corpus in corpora),
+        pd.concat(tables, ignore_index=True),
+        {name: clips for corpus in corpora for name, clips in corpus.sounds.items()},
+        "; ".join(corpus.licence for corpus in corpora),
+        "; ".join(f"{corpus.name}: {corpus.note}" for corpus in corpora),
+        pd.concat([one.left_out.assign(reason=f"{one.name}: " + one.left_out.reason) for one in corpora]),
+        [f"{corpus.name}: {problem}" for corpus in corpora for problem in corpus.problems],
+    )
+
+
+def split_by_speaker(speakers: pd.DataFrame, seed: int = 0) -> dict[str, str]:
+    """Assign train, valid or test to every speaker of a table with columns ``speaker`` and ``sex``.
+
+    A quarter of each sex goes to test, an eighth to valid. Both are rounded, with at least one
+    test speaker of two, and one valid speaker of four. Speakers of a sex are shuffled with ``seed``.
     """
     split = {}
-    speakers = table[["speaker", "sex"]].drop_duplicates().sort_values(["sex", "speaker"])
+    speakers = speakers[["speaker", "sex"]].drop_duplicates().sort_values(["sex", "speaker"])
     for index, (_, group) in enumerate(speakers.groupby("sex")):
         names = np.random.default_rng([seed, index]).permutation(group.speaker.to_numpy())
         test = max(round(len(names) / 4), int(len(names) >= 2))
         valid = max(round(len(names) / 8), int(len(names) >= 4))
         for place, name in enumerate(names):
             split[name] = "test" if place < test else "valid" if place < test + valid else "train"
-    return table.speaker.map(split)
+    return split

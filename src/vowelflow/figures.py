@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import soundfile
 from IPython.display import HTML
+from matplotlib.patches import Ellipse
 
 from .corpus import FRAMES, RATE, Corpus
 from .spectrogram import BINS, FLOOR_DB
@@ -79,6 +80,45 @@ def spectrograms(pictures, titles, columns: int = 5, milliseconds: int = FRAMES,
     figure.supxlabel("time, ms", size=9)
     figure.supylabel("frequency, kHz", size=9)
     figure.colorbar(drawn, ax=axes, label="dB below the peak", shrink=0.9 if rows < 3 else 0.5)
+    return figure
+
+
+# Mean and standard deviation of F1, then of F2, in Hz: the descriptive statistics that Hillenbrand,
+# Getty, Clark and Wheeler (1995) published with their data, at the steady state of vowels in h_d.
+HILLENBRAND = {
+    "f": {
+        "aa": (921.1, 96.7, 1525.8, 125.0),
+        "ae": (675.7, 69.3, 2334.8, 158.7),
+        "iy": (437.3, 40.6, 2761.3, 147.4),
+        "ow": (555.5, 80.6, 1035.5, 122.6),
+        "uh": (518.6, 41.2, 1228.6, 144.6),
+    },
+    "m": {
+        "aa": (756.5, 62.3, 1308.9, 111.0),
+        "ae": (591.4, 41.9, 1930.2, 132.8),
+        "iy": (342.7, 28.2, 2322.8, 136.3),
+        "ow": (497.7, 42.6, 910.4, 98.1),
+        "uh": (469.3, 28.2, 1122.8, 97.3),
+    },
+}
+
+
+def vowel_space(measured):
+    """F1 against F2 as phoneticians draw them, women and men apart, on the reference of ``HILLENBRAND``.
+
+    Args:
+        measured: a table with the columns phone, sex, f1 and f2 (Hz), as ``judges.vowel_space`` gives it.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(7.6, 3.3), sharex=True, sharey=True)
+    for axis, sex, name in zip(axes, "fm", ("women", "men")):
+        for (phone, (f1, f1_spread, f2, f2_spread)), colour in zip(HILLENBRAND[sex].items(), COLOURS):
+            tokens = measured[(measured.sex == sex) & (measured.phone == phone)]
+            axis.scatter(tokens.f2, tokens.f1, s=7, color=colour, alpha=0.7, linewidths=0)
+            size = {"width": 4 * f2_spread, "height": 4 * f1_spread}
+            axis.add_patch(Ellipse((f2, f1), **size, edgecolor=colour, facecolor="none"))
+            axis.text(f2, f1, phone, color=colour, ha="center", va="center", weight="bold", size=11)
+        axis.set(title=name, xlabel="F2, Hz")
+    axes[0].set(xlim=(3300, 500), ylim=(1250, 150), ylabel="F1, Hz")
     return figure
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from scipy import stats
 
-from .corpus import FRAMES, RATE, InputError
+from .corpus import FRAMES, RATE, Corpus, InputError
 from .spectrogram import BINS, FLOOR_DB, SIDE, griffin_lim
 
 SILENT = 0.05  # of full scale in a picture: 76 dB below it
@@ -29,6 +29,13 @@ def formants(wave: np.ndarray, sex: str) -> dict[str, float]:
     pitch = sound.to_pitch(time_step=0.005, pitch_floor=75.0, pitch_ceiling=500.0)
     found["f0"] = np.array([pitch.get_value_at_time(t) for t in middle])
     return {name: float(np.nanmedian(v)) if np.isfinite(v).any() else float("nan") for name, v in found.items()}
+
+
+def vowel_space(corpus: Corpus, per_group: int = 20, seed: int = 0) -> pd.DataFrame:
+    """F0 to F3 in Hz of up to ``per_group`` segments of each vowel and sex: columns phone, sex, f1, f2, f3, f0."""
+    drawn = corpus.draw(per_group, seed=seed)
+    measured = [formants(drawn.sound(row), sex) for row, sex in enumerate(drawn.table.sex)]
+    return pd.concat([drawn.table[["phone", "sex"]], pd.DataFrame(measured)], axis=1)
 
 
 def sounding(picture, below_db: float = 40.0) -> tuple[int, int]:

@@ -1,196 +1,367 @@
-"""Readers: folders of labelled speech -> Corpus. ``load_corpus`` is the one way in."""
+"""Readers: folders of labelled speech -> Corpus. ``load_corpus`` is the one way in.
+
+A reader looks at the files of a folder and says what utterances there are (``Utterance``). What
+follows is the same for all: labels are checked against the sound, segments are cut, and their
+clips go to a file in the cache folder, which is used from then on until a file of the folder or
+this code changes. What cannot be used is counted and told, never dropped in silence.
+"""
 
 from __future__ import annotations
 
+import csv
+import hashlib
 import os
 import re
-from functools import lru_cache
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import soundfile
 
-from .corpus import COLUMNS, FRAMES, HOP, RATE, VOWELS, Corpus, InputError, cache_dir, split_by_speaker
+from .clips import cut, read_clips, write_clips
+from .corpus import ALL_VOWELS, FRAMES, HOP, RATE, VOWELS, Corpus, InputError, cache_dir, join, split_by_speaker
+from .fetch import can_be_fetched, fetch_sample
 from .klatt import klatt_corpus
 
-CORPORA = ("auto", "timit", "timit-sample", "klatt")
-TIMIT_LICENCE = "TIMIT, LDC93S1: licensed by the Linguistic Data Consortium, not to be passed on"
-SAMPLE_LICENCE = (
-    "TIMIT sample, copyright 1993 Linguistic Data Consortium, Creative Commons Attribution, Non-Commercial, ShareAlike"
-)
-SAMPLE_ADDRESS = "https://raw.githubusercontent.com/nltk/nltk_data/gh-pages/packages/corpora/timit.zip"
+CORPORA = ("auto", "timit", "timit-sample", "librispeech", "textgrid", "klatt")
+LICENCES = {
+    "timit": "TIMIT, LDC93S1: licensed by the Linguistic Data Consortium, not to be passed on",
+    "timit-sample": "TIMIT sample, copyright 1993 Linguistic Data Consortium, Creative Commons Attribution,"
+    " Non-Commercial, ShareAlike",
+    "librispeech": "LibriSpeech, copyright 2014 Vassil Panayotov, CC BY 4.0",
+    "textgrid": "the user's own recordings: whoever made them decides",
+}
+TIMIT_PHONES = set(
+    "b d g p t k dx q bcl dcl gcl pcl tcl kcl jh ch s sh z zh f th v dh m n ng em en eng nx l r w y hh hv el pau epi h# 1 2".split()
+) | set(ALL_VOWELS)
+ARPABET = set("b d g p t k jh ch s sh z zh f th v dh m n ng l r w y hh".split()) | set(ALL_VOWELS)
+SILENCES = {"", "sil", "sp", "spn", "nsn", "<eps>"}  # what aligners write where there is no phone
+SOUNDS = (".wav", ".flac", ".sph", ".aif", ".aiff")
+PHONE_TIERS = re.compile(r"(.* - )?(phones?|phonemes?|segments?|mau)", re.IGNORECASE)
+WORD_TIERS = re.compile(r"(.* - )?(words?|ort-mau)", re.IGNORECASE)
+MOST_FILES = 200_000  # without a label among them, a folder is the wrong one
+SLACK = 0.1  # s that labels and sound may end apart
+TOUCH = 1e-3  # s that intervals of a TextGrid may lie apart
+LONGEST_HOURS = 4  # of one recording
+LARGEST_TEXT = 20_000_000  # bytes of one file of labels
 
 
-def load_corpus(name: str = "auto", root: str | Path | None = None, phones=VOWELS) -> Corpus:
+@dataclass
+class Utterance:
+    """One recording and its labels; times in samples at 16 kHz."""
+
+    name: str
+    speaker: str
+    sex: str
+    part: str  # train, valid or test where the corpus says so, else empty
+    sound: Path
+    phones: list[tuple[int, int, str]]
+    words: list[tuple[int, int, str]]
+    end: int | None = None  # where the labels say that the sound ends
+    in_samples: bool = False  # labels count samples, so the sound must be at 16 kHz
+    shared: bool = False  # a sentence that every speaker says
+
+
+# ---- the one way in
+
+
+def load_corpus(name: str = "auto", root: str | Path | None = None, phones="five") -> Corpus:
     """Load a corpus by name.
 
     Args:
-        name: one of ``CORPORA``. ``auto`` takes the first that is there of timit, timit-sample
-            and klatt, and says in ``Corpus.note`` which and why; a named corpus never falls back.
-        root: the folder of the recordings; without it ``TIMIT_ROOT`` names TIMIT's, and the
-            sample is looked for in the cache folder.
-        phones: labels of the segments to keep.
+        name: one of ``CORPORA``, or several with plus signs: ``timit-sample+librispeech``.
+            ``auto`` takes the first that is there, or can be had, of timit, timit-sample and
+            klatt, and says in ``Corpus.note`` which and why; a named corpus never falls back.
+        root: the folder of the recordings, or a file of clips that was saved from it; several,
+            in the order of the names, with ``os.pathsep`` between them. Without it an environment
+            variable names it: ``TIMIT_ROOT``, ``TIMIT_SAMPLE_ROOT``, ``LIBRISPEECH_ROOT``,
+            ``TEXTGRID_ROOT``. The sample of TIMIT is fetched if need be.
+        phones: labels of the segments to keep: ``five``, the paper's; ``all`` vowels; or labels,
+            in a sequence or with commas between them.
 
     Raises:
         InputError: unknown name, or no usable speech in the folder.
     """
+    names, wanted = name.split("+"), wanted_phones(phones)
+    if len(names) > 1:
+        if len(set(names)) < len(names) or "auto" in names:
+            raise InputError(f"{name!r} cannot be joined: name each corpus once, and none of them auto")
+        roots = str(root).split(os.pathsep) if root else [""] * len(names)
+        if len(roots) != len(names):
+            raise InputError(f"{len(names)} corpora, but {len(roots)} folders; give one each, {os.pathsep!r} between")
+        return join([load_corpus(one, place or None, wanted) for one, place in zip(names, roots)])
     if name not in CORPORA:
-        raise InputError(f"no corpus {name!r}; there are {', '.join(CORPORA)}")
+        raise InputError(f"no corpus {name!r}; there are {', '.join(CORPORA)}, and several with + between")
     if name == "auto":
-        return _first_there_is(root, phones)
+        return _first_there_is(root, wanted)
     if name == "klatt":
         if root:
             raise InputError(f"klatt is generated and takes no folder, but root is {root}; leave root out")
-        return _checked(klatt_corpus(), phones)
-    folder = root or _usual_folder(name)
-    if not folder:
-        raise InputError(
-            f"{name} needs the folder of its recordings: give root (--root DIR, or ROOT=DIR with make). "
-            + ("TIMIT_ROOT is read too." if name == "timit" else f"The sample is at {SAMPLE_ADDRESS}")
-        )
-    licence = TIMIT_LICENCE if name == "timit" else SAMPLE_LICENCE
-    return _checked(timit_corpus(name, folder, licence, f"named by the user, read from {Path(folder).name}"), phones)
+        corpus = klatt_corpus().filter(phone=wanted)
+        if not len(corpus):
+            raise InputError(f"klatt has no segment labelled {', '.join(wanted)}; its labels are {', '.join(VOWELS)}")
+        return corpus
+    place = Path(root or _usual_place(name) or _fetched(name)).expanduser()
+    if place.is_file():
+        return _saved(place, name, wanted)
+    return _read(name, place, wanted)
 
 
-def _usual_folder(name: str) -> str | Path | None:
-    if name == "timit":
-        return os.environ.get("TIMIT_ROOT")
+def wanted_phones(phones) -> list[str]:
+    """``five``, ``all``, or labels -> a list of labels."""
+    if isinstance(phones, str):
+        phones = {"five": VOWELS, "all": ALL_VOWELS}.get(phones) or phones.split(",")
+    labels = list(dict.fromkeys(plain_label(label) for label in phones))
+    if not labels or not all(labels):
+        raise InputError(f"phones={phones!r} names no label; give five, all, or labels such as aa,iy")
+    return labels
+
+
+def plain_label(label: str) -> str:
+    """A label of the ARPABET in lower case and without its stress digit, any other as it is."""
+    bare = label.strip()
+    lower = re.sub(r"(?<=[a-z])[012]$", "", bare.lower())
+    return lower if lower in ARPABET | SILENCES else bare
+
+
+def _usual_place(name: str) -> str | Path | None:
+    given = os.environ.get(name.upper().replace("-", "_") + "_ROOT")
     cached = cache_dir() / "timit-sample"
-    return cached if cached.is_dir() else None
+    return given or (cached if name == "timit-sample" and cached.is_dir() else None)
 
 
-def _first_there_is(root, phones) -> Corpus:
+def _fetched(name: str) -> Path:
+    if name == "timit-sample":
+        return fetch_sample(LICENCES[name])
+    variable = f"{name.upper()}_ROOT"
+    raise InputError(
+        f"{name} needs the folder of its recordings: give root (--root DIR, or ROOT=DIR with make), or set {variable}"
+    )
+
+
+def _first_there_is(root, wanted) -> Corpus:
     if root:
-        found = load_corpus("timit-sample" if any(Path(root).glob("dr?-*")) else "timit", root, phones)
-        return _renoted(found, f"auto: root was given and holds {found.name}")
+        name = _recognised(Path(root).expanduser())
+        return replace(load_corpus(name, root, wanted), note=f"auto: root was given and holds {name}")
     for name in ("timit", "timit-sample"):
-        if folder := _usual_folder(name):
-            return _renoted(load_corpus(name, folder, phones), f"auto: {name} was found on this machine")
-    note = "auto: neither TIMIT nor its sample is on this machine, so the synthetic corpus stands in"
-    return _renoted(load_corpus("klatt", phones=phones), note)
+        if _usual_place(name):
+            return replace(load_corpus(name, None, wanted), note=f"auto: {name} was found on this machine")
+    if can_be_fetched():
+        try:
+            fetch_sample(LICENCES["timit-sample"])
+            return replace(load_corpus("timit-sample", None, wanted), note="auto: the sample of TIMIT was fetched")
+        except InputError as error:
+            print(error, file=sys.stderr)
+    note = (
+        "auto: neither TIMIT nor its sample is on this machine or could be fetched, so the synthetic corpus stands in"
+    )
+    return replace(load_corpus("klatt", None, wanted), note=note)
 
 
-def _renoted(corpus: Corpus, note: str) -> Corpus:
-    return Corpus(**{**vars(corpus), "note": note})
+def _recognised(root: Path) -> str:
+    """Which corpus a folder, or a saved file of clips, holds."""
+    if root.is_file():
+        return read_clips(root).name
+    files, _, _ = survey(root)
+    names = {path.name.lower() for paths in files.values() for path in paths}
+    if files[".phn"]:
+        small = any(re.fullmatch(r"dr\d-\w+", path.parent.name.lower()) for path in files[".phn"])
+        return "timit-sample" if small else "timit"
+    return "librispeech" if "speakers.txt" in names else "textgrid"
 
 
-def _checked(corpus: Corpus, phones) -> Corpus:
-    """Keep the wanted phones, set aside segments longer than a picture, and refuse an empty rest."""
-    kept = corpus.filter(phone=list(phones))
-    if not len(kept):
-        labels = ", ".join(sorted(corpus.table.phone.unique())[:12])
-        raise InputError(
-            f"{corpus.name} has no segment labelled {', '.join(phones)}; its labels are {labels or 'none'}. "
-            "Check that root is the right folder"
-        )
-    frames = -(-(kept.table.end - kept.table.start) // HOP)
-    long = kept.table[frames > FRAMES]
-    for row in long.itertuples():
-        length = (row.end - row.start) * 1000 / RATE
-        corpus.problems.append(f"{row.path}: {row.phone} of {length:.0f} ms is over {FRAMES} ms, discarded")
-    return kept.take(np.flatnonzero(frames <= FRAMES))
+# ---- from a folder to a corpus
 
 
-def timit_corpus(name: str, root: str | Path, licence: str, note: str) -> Corpus:
-    """Read a folder laid out as TIMIT or as its sample, in upper or lower case.
+def _read(name: str, root: Path, wanted: list[str]) -> Corpus:
+    """The corpus in a folder, from the cache if nothing has changed since it was read."""
+    files, stamps, problems = survey(root)
+    code = [(Path(__file__).parent / module).read_bytes() for module in ("clips.py", "corpus.py", "readers.py")]
+    key = hashlib.sha256(repr((name, wanted, stamps, problems, code)).encode()).hexdigest()[:16]
+    path = cache_dir() / "clips" / f"{name}-{key}.zip"
+    try:
+        corpus = read_clips(path)
+    except InputError:  # absent or damaged: make it again
+        about = {"name": name, "labels": wanted, "facts": {"licence": LICENCES[name], "problems": problems}}
+        write_clips(path, _rows(root, files, about), about)
+        corpus = read_clips(path)
+    return replace(corpus, note=f"named by the user, read from {root.resolve().name}")
 
-    Speakers are the folders that hold the ``.phn`` files, ``<sex><initials>`` or
-    ``drN-<sex><initials>``; times are in samples. Files that cannot be used are skipped and
-    listed in ``Corpus.problems``. Speakers are split as TIMIT says where it says so (TRAIN,
-    TEST), else by ``split_by_speaker``.
+
+def _saved(path: Path, name: str, wanted: list[str]) -> Corpus:
+    """The corpus in a file of clips that was saved elsewhere."""
+    corpus = read_clips(path)
+    if corpus.name != name:
+        raise InputError(f"{path} holds {corpus.name}, not {name}")
+    if missing := set(wanted) - set(corpus.sounds[name].labels):
+        raise InputError(f"{path} was saved without {', '.join(sorted(missing))}; save it again with these labels")
+    return replace(corpus, note=f"named by the user, read from {path.name}").filter(phone=wanted)
+
+
+def survey(root: Path) -> tuple[dict[str, list[Path]], list[tuple], list[str]]:
+    """The files below a folder by suffix in lower case; the size and time of each; what could not be opened.
+
+    Links are followed, but no folder is entered twice; names that begin with a dot are passed over.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; give the folder of the corpus as root")
+    files, stamps, problems, entered, count = defaultdict(list), [], [], set(), 0
+
+    def complain(error: OSError) -> None:
+        problems.append(f"{_within(root, error.filename)}: cannot be opened ({error.strerror}); passed over")
+
+    for folder, inner, names in os.walk(root, onerror=complain, followlinks=True):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in entered:
+            inner.clear()
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        for path in sorted(Path(folder, name) for name in names if not name.startswith(".")):
+            try:
+                status = path.stat()
+            except OSError as error:
+                complain(error)
+                continue
+            files[path.suffix.lower()].append(path)
+            stamps.append((_within(root, path), status.st_size, status.st_mtime_ns))
+        count += len(names)
+        if count > MOST_FILES and not (files[".phn"] or files[".textgrid"]):
+            raise InputError(f"{root}: more than {MOST_FILES:,} files and no labels yet; give the corpus's own folder")
+    return files, stamps, problems
+
+
+def _within(root: Path, path: str | Path) -> str:
+    return Path(path).relative_to(root).as_posix()
+
+
+def _rows(root: Path, files: dict, about: dict) -> Iterator[tuple[dict, np.ndarray]]:
+    """Rows and clips of all utterances, one after another; fills ``about`` with what happened.
 
     Raises:
-        InputError: no such folder, or nothing in it that looks like TIMIT.
+        InputError: nothing that looks like this corpus, or no segment with a wanted label.
     """
-    root = Path(root).expanduser()
-    if not root.is_dir():
-        raise InputError(f"{root}: no such folder; give the folder of {name} as root")
-    labels = sorted(path for path in root.rglob("*") if path.suffix.lower() == ".phn")
-    if not labels:
-        raise InputError(f"{root}: no .phn file in it or below; it is not laid out as TIMIT is")
-    rows, problems = [], []
-    for path in labels:
+    from tqdm import tqdm
+
+    name, wanted, problems, left_out = about["name"], about["labels"], about["facts"]["problems"], Counter()
+    prepare = {"librispeech": _librispeech, "textgrid": _textgrid}.get(name, _timit)
+    labels, parse, unlabelled = prepare(root, files, problems)
+    for path in unlabelled:
+        left_out["recordings without labels", "", ""] += 1
+        problems.append(f"{_within(root, path)}: no labels for this recording; skipped")
+    speakers, seen, found, kept = [], {}, Counter(), 0
+    for path in tqdm(labels, desc=name, unit="utterance", leave=False, disable=None):
         try:
-            rows += _utterance(path, root, name)
-        except InputError as problem:
-            problems.append(str(problem))
-    if not rows:
-        raise InputError(f"{root}: no utterance could be used. First problem: {problems[0]}")
-    table = pd.DataFrame(rows, columns=[*COLUMNS, "shared"])
-    table["split"] = _official_split(table) if (table.split != "").all() else split_by_speaker(table)
-
-    @lru_cache(maxsize=64)
-    def read_sound(path: str) -> np.ndarray:
-        return _read(root / path)
-
-    return Corpus(name, table, read_sound, licence, note, problems)
-
-
-def _utterance(label: Path, root: Path, name: str) -> list[tuple]:
-    """The labelled segments of one utterance, as rows."""
-    match = re.fullmatch(r"(?:dr\d-)?([fm])(\w+)", label.parent.name.lower())
-    if not match:
-        raise InputError(f"{label}: its folder should be named <sex><initials>, as fvmh0; skipped")
-    sound = _beside(label, ".wav")
-    if sound is None:
-        raise InputError(f"{label}: no sound file of the same name beside it; skipped")
-    length = _length(sound)
-    words = _intervals(_beside(label, ".wrd"))
-    segments = _intervals(label)
-    if segments and segments[-1][1] > length + RATE // 10:
-        raise InputError(f"{label}: labels end at {segments[-1][1]}, the sound at {length} samples; skipped")
-    speaker, sentence = "".join(match.groups()), label.stem.lower()
-    part = next((p.lower() for p in label.relative_to(root).parts if p.lower() in ("train", "test")), "")
-    return [
-        (name, f"{speaker}-{sentence}", speaker, match[1], phone, _spanning(words, start, end),
-         start, min(end, length), part, sound.relative_to(root).as_posix(), sentence.startswith("sa"))
-        for start, end, phone in segments
-        if start < length
-    ]  # fmt: skip
-
-
-def _beside(label: Path, suffix: str) -> Path | None:
-    candidates = (label.with_suffix(suffix), label.with_suffix(suffix.upper()))
-    return next((path for path in candidates if path.is_file()), None)
-
-
-def _length(sound: Path) -> int:
-    try:
-        info = soundfile.info(sound)
-    except soundfile.SoundFileError as error:
-        raise InputError(f"{sound}: not a sound that can be read ({error}); skipped") from None
-    if info.samplerate != RATE:
-        raise InputError(f"{sound}: {info.samplerate} Hz, but times count samples at {RATE} Hz; skipped")
-    if info.channels != 1:
-        raise InputError(f"{sound}: {info.channels} channels, one expected; skipped")
-    return info.frames
-
-
-def _read(sound: Path) -> np.ndarray:
-    try:
-        return soundfile.read(sound, dtype="float32")[0]
-    except (soundfile.SoundFileError, OSError) as error:
-        raise InputError(f"{sound}: can no longer be read ({error})") from None
-
-
-def _intervals(path: Path | None) -> list[tuple[int, int, str]]:
-    """Lines of ``start end label``; a word tier may be missing."""
-    if path is None:
-        return []
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
-        fields = line.split()
-        if not fields:
+            utterance = parse(path)
+            if other := seen.get(utterance.name):
+                raise InputError(f"{path}: the same utterance as {_within(root, other)}, which is used")
+            sound = read_sound(utterance)
+            _check_end(path, utterance, len(sound))
+            seen[utterance.name] = path
+        except InputError as error:
+            left_out["utterances that could not be used", "", ""] += 1
+            problems.append(f"{str(error).removeprefix(str(root) + os.sep)}; skipped")
             continue
-        try:
-            start, end, label = int(fields[0]), int(fields[1]), fields[2].lower()
-        except (ValueError, IndexError):
-            raise InputError(f"{path}, line {number}: {line!r} is not 'start end label'; skipped") from None
-        if not 0 <= start < end:
-            raise InputError(f"{path}, line {number}: times {start} to {end} do not rise; skipped")
-        rows.append((start, end, label))
-    return rows
+        speakers.append((utterance.speaker, utterance.sex, utterance.part))
+        found.update(label for _, _, label in utterance.phones)
+        for segment, reason in _sorted_out(utterance, sound, wanted, known_phones(name)):
+            start, end, phone = segment
+            if reason:
+                left_out[reason, phone, utterance.sex] += 1
+                continue
+            row = {"corpus": name, "utterance": utterance.name, "speaker": utterance.speaker, "sex": utterance.sex}
+            row |= {"phone": phone, "word": _spanning(utterance.words, start, end), "start": start, "end": end}
+            row |= {"path": _within(root, utterance.sound), "shared": utterance.shared}
+            kept += 1
+            yield row, cut(sound, start, end)
+    if not speakers:
+        raise InputError(f"{root}: no utterance could be used. First problem: {problems[0]}")
+    if not kept:
+        raise InputError(
+            f"{root} has no segment labelled {', '.join(wanted)}; its labels are {', '.join(sorted(found)[:12])}. "
+            "Check that root is the right folder"
+        )
+    about["left_out"] = [(*key, count) for key, count in left_out.items()]
+    about["split"] = _split(pd.DataFrame(speakers, columns=["speaker", "sex", "part"]), problems)
+
+
+def known_phones(name: str) -> set[str] | None:
+    """The labels a corpus may use; None where it may use any."""
+    return {"librispeech": ARPABET | SILENCES, "textgrid": None}.get(name, TIMIT_PHONES)
+
+
+def _sorted_out(utterance: Utterance, sound: np.ndarray, wanted: list[str], known: set[str] | None):
+    """Every labelled segment with the reason to leave it out, which is empty for those to keep."""
+    phones = sorted(utterance.phones)
+    overlaps = {k for k in range(1, len(phones)) if phones[k][0] < phones[k - 1][1]}
+    overlaps |= {k - 1 for k in overlaps}
+    for place, (start, end, phone) in enumerate(phones):
+        milliseconds = -(-(end - start) // HOP)
+        if known is not None and phone not in known:
+            reason = "labels that are no phone of this corpus"
+        elif phone == "spn":
+            reason = "labelled spn: speech that the aligner could not label"
+        elif phone not in wanted:
+            reason = "other phones and silences"
+        elif place in overlaps:
+            reason = "overlaps the label beside it"
+        elif end > len(sound) + HOP:
+            reason = "runs past the end of the sound"
+        elif milliseconds > FRAMES:
+            reason = f"longer than {FRAMES} ms"
+        elif not sound[start:end].any():
+            reason = "nothing but zeros"
+        else:
+            reason = ""
+        yield (start, min(end, len(sound)), phone), reason
+
+
+def _check_end(path: Path, utterance: Utterance, length: int) -> None:
+    last = max((end for _, end, _ in utterance.phones), default=0)
+    stated = last if utterance.end is None else utterance.end
+    cut_short = stated > length + SLACK * RATE
+    if cut_short or (utterance.end is not None and stated < length - SLACK * RATE):
+        raise InputError(
+            f"{path}: labels end at {stated / RATE:.2f} s, the sound at {length / RATE:.2f} s; they are no pair, or one is cut"
+        )
+
+
+def read_sound(utterance: Utterance) -> np.ndarray:
+    """The recording at 16 kHz: int16 as it is, or float32 where it had another format or rate.
+
+    Raises:
+        InputError: a sound that cannot be read or used as it is.
+    """
+    import soundfile
+
+    path = utterance.sound
+    try:
+        info = soundfile.info(path)
+        if info.channels != 1:
+            raise InputError(f"{path}: {info.channels} channels; make a file of one channel, one speaker each")
+        if utterance.in_samples and info.samplerate != RATE:
+            raise InputError(f"{path}: {info.samplerate} Hz, but its labels count samples at {RATE} Hz; resample it")
+        if info.samplerate < RATE:
+            raise InputError(f"{path}: {info.samplerate} Hz; the study needs {RATE} Hz or more, record it again")
+        if not 0 < info.duration < LONGEST_HOURS * 3600:
+            raise InputError(f"{path}: {info.duration / 3600:.1f} hours of sound; give 0 to {LONGEST_HOURS} hours")
+        plain = info.subtype == "PCM_16" and info.samplerate == RATE
+        sound, _ = soundfile.read(path, dtype="int16" if plain else "float32")
+    except (soundfile.LibsndfileError, OSError) as error:
+        reason = getattr(error, "error_string", None) or error.strerror
+        raise InputError(f"{path}: not a sound that can be read ({reason}); make it a 16-bit WAV file") from None
+    if len(sound) < info.frames:
+        raise InputError(f"{path}: {len(sound)} of {info.frames} samples are there; it is cut, get it again")
+    if not np.isfinite(sound).all():
+        raise InputError(f"{path}: holds samples that are not finite numbers; make it again")
+    if info.samplerate > RATE:
+        import librosa
+
+        sound = librosa.resample(sound, orig_sr=info.samplerate, target_sr=RATE)
+    return sound
 
 
 def _spanning(words: list[tuple[int, int, str]], start: int, end: int) -> str:
@@ -198,8 +369,202 @@ def _spanning(words: list[tuple[int, int, str]], start: int, end: int) -> str:
     return next((word for begin, stop, word in words if begin <= middle < stop), "")
 
 
-def _official_split(table: pd.DataFrame) -> pd.Series:
-    """TIMIT's own test speakers stay test; validation speakers are cut from its training part."""
-    training = table[table.split == "train"]
-    cut = split_by_speaker(training).where(lambda part: part == "valid", "train")
-    return table.split.where(table.split == "test", cut.reindex(table.index))
+def _split(speakers: pd.DataFrame, problems: list[str]) -> dict[str, str]:
+    """Split of every speaker: as the corpus says, else ``split_by_speaker``.
+
+    Where a corpus names train and test speakers but no valid ones, these are cut from training.
+    """
+    speakers = speakers.drop_duplicates().sort_values("speaker")
+    for speaker in speakers.speaker[speakers.speaker.duplicated()].unique():
+        problems.append(f"speaker {speaker} is said to be in several parts, or of two sexes; taken for training")
+        speakers.loc[speakers.speaker == speaker, "part"] = "train"
+    speakers = speakers.drop_duplicates("speaker")
+    if not speakers.part.any():
+        return split_by_speaker(speakers)
+    split = dict(zip(speakers.speaker, speakers.part.replace("", "train")))
+    if "valid" not in split.values():
+        cut_off = split_by_speaker(speakers[speakers.speaker.map(split) == "train"])
+        split |= {speaker: "valid" for speaker, part in cut_off.items() if part == "valid"}
+    return split
+
+
+# ---- the corpora: each says which files are labels, how one is parsed, and which sounds have none
+
+
+def _timit(root: Path, files: dict, problems: list[str]):
+    """TIMIT or its sample, in upper or lower case; times in samples.
+
+    Speakers are the folders that hold the ``.phn`` files: ``<sex><initials>`` or
+    ``drN-<sex><initials>``. Sound is SPHERE or WAV.
+    """
+    labels = files[".phn"]
+    if not labels:
+        raise InputError(f"{root}: no .phn file in it or below; it is not laid out as TIMIT is")
+    beside = {(path.parent, path.stem.lower(), path.suffix.lower()): path for paths in files.values() for path in paths}
+    labelled = {(path.parent, path.stem.lower()) for path in labels}
+    unlabelled = [
+        path for path in files[".wav"] if (path.parent, path.stem.lower().removesuffix(".wav")) not in labelled
+    ]
+
+    def parse(path: Path) -> Utterance:
+        match = re.fullmatch(r"(?:dr\d-)?([fm])(\w+)", path.parent.name.lower())
+        if not match:
+            raise InputError(f"{path}: its folder should be named <sex><initials>, as fvmh0; rename it")
+        speaker, sentence = "".join(match.groups()), path.stem.lower()
+        sound, words = (beside.get((path.parent, sentence, suffix)) for suffix in (".wav", ".wrd"))
+        if sound is None:
+            raise InputError(f"{path}: no sound file of the same name beside it; put it there")
+        part = next((p.lower() for p in path.relative_to(root).parts if p.lower() in ("train", "test")), "")
+        spoken = _lines(words) if words else []
+        return Utterance(
+            f"{speaker}-{sentence}", speaker, match[1], part, sound, _lines(path), spoken,
+            in_samples=True, shared=sentence.startswith("sa"),
+        )  # fmt: skip
+
+    return labels, parse, unlabelled
+
+
+def _lines(path: Path) -> list[tuple[int, int, str]]:
+    """Lines of ``start end label``."""
+    rows = []
+    for number, line in enumerate(_text(path).splitlines(), 1):
+        fields = line.split()
+        if not fields:
+            continue
+        try:
+            start, end, label = int(fields[0]), int(fields[1]), fields[2].lower()
+        except (ValueError, IndexError):
+            raise InputError(f"{path}, line {number}: {line[:60]!r} is not 'start end label'; mend the line") from None
+        if not 0 <= start < end:
+            raise InputError(f"{path}, line {number}: times {start} to {end} do not rise; mend the line")
+        rows.append((start, end, label))
+    return rows
+
+
+def _librispeech(root: Path, files: dict, problems: list[str]):
+    """LibriSpeech: sounds and TextGrids anywhere below the folder, found by utterance, and SPEAKERS.TXT."""
+    lists = [path for path in files[".txt"] if path.name.lower() == "speakers.txt"]
+    if not lists:
+        raise InputError(f"{root}: no SPEAKERS.TXT in it or below; it comes with LibriSpeech, put it there")
+    lines = [line.split("|") for line in _text(lists[0]).splitlines() if line.strip() and not line.startswith(";")]
+    sexes = {line[0].strip(): line[1].strip().lower() for line in lines if len(line) > 1}
+    sounds, unlabelled = _paired(root, files, problems, lambda path: path.stem)
+
+    def parse(path: Path) -> Utterance:
+        if not re.fullmatch(r"\d+-\d+-\d+", path.stem):
+            raise InputError(f"{path}: should be named <speaker>-<chapter>-<utterance>; rename it")
+        if path.stem not in sounds:
+            raise InputError(f"{path}: no sound of this utterance; put it below the same folder")
+        speaker = path.stem.split("-")[0]
+        if sexes.get(speaker) not in ("f", "m"):
+            raise InputError(f"{path}: speaker {speaker} is not in {lists[0].name} with F or M; add a line")
+        sound = sounds[path.stem]
+        part = re.search("(train|dev|test)-", sound.relative_to(root).as_posix())
+        part = {"train": "train", "dev": "valid", "test": "test"}[part[1]] if part else ""
+        return Utterance(path.stem, speaker, sexes[speaker], part, sound, *_tiers(path))
+
+    return files[".textgrid"], parse, unlabelled
+
+
+def _textgrid(root: Path, files: dict, problems: list[str]):
+    """Any recordings with a TextGrid each, in folders named after their speakers, and a table of speakers.
+
+    ``speakers.csv`` (or ``.tsv``) has the columns ``speaker``, ``sex`` (f or m) and, if the split
+    is to be given, ``split`` (train, valid or test).
+    """
+    lists = [path for path in files[".csv"] + files[".tsv"] if path.stem.lower() == "speakers"]
+    if not lists:
+        raise InputError(f"{root}: no speakers.csv in it or below; write one with the columns speaker and sex")
+    people = _speakers(lists[0])
+    sounds, unlabelled = _paired(root, files, problems, lambda path: (path.parent.name, path.stem))
+
+    def parse(path: Path) -> Utterance:
+        speaker, key = path.parent.name, (path.parent.name, path.stem)
+        if speaker not in people:
+            raise InputError(f"{path}: its folder {speaker!r} is no speaker of {lists[0].name}; add a line")
+        if key not in sounds:
+            raise InputError(f"{path}: no sound {path.stem!r} in a folder {speaker!r}; put it there")
+        return Utterance(f"{speaker}-{path.stem}", speaker, *people[speaker], sounds[key], *_tiers(path))
+
+    return files[".textgrid"], parse, unlabelled
+
+
+def _speakers(path: Path) -> dict[str, tuple[str, str]]:
+    """Sex and split of every speaker, from a table."""
+    rows = list(csv.DictReader(_text(path).splitlines(), delimiter="\t" if path.suffix.lower() == ".tsv" else ","))
+    people = {}
+    for number, row in enumerate(rows, 2):
+        row = {(key or "").strip().lower(): (value or "").strip() for key, value in row.items() if key is not None}
+        sex, part = row.get("sex", "").lower()[:1], row.get("split", "").lower()
+        if not row.get("speaker") or sex not in ("f", "m") or part not in ("", "train", "valid", "test"):
+            raise InputError(
+                f"{path}, line {number}: needs speaker, sex (f or m) and, if given, split (train, valid, test); mend it"
+            )
+        if row["speaker"] in people:
+            raise InputError(f"{path}, line {number}: speaker {row['speaker']} is there twice; keep one line")
+        people[row["speaker"]] = sex, part
+    return people
+
+
+def _paired(root: Path, files: dict, problems: list[str], key) -> tuple[dict, list[Path]]:
+    """Sounds by key, and those that have no TextGrid of the same key."""
+    if not files[".textgrid"]:
+        raise InputError(f"{root}: no .TextGrid file in it or below; put the alignments there")
+    sounds, labelled = {}, {key(path) for path in files[".textgrid"]}
+    for path in (path for suffix in SOUNDS for path in files[suffix]):
+        if (first := sounds.setdefault(key(path), path)) != path:
+            problems.append(f"{_within(root, path)}: the same utterance as {_within(root, first)}, which is used")
+    return sounds, [path for one, path in sounds.items() if one not in labelled]
+
+
+def _tiers(path: Path) -> tuple[list, list, int]:
+    """Phones, words and the end of a TextGrid, in samples; parsed by praatio."""
+    from praatio.utilities.textgrid_io import parseTextgridStr
+
+    try:
+        grid = parseTextgridStr(_text(path), includeEmptyIntervals=True)
+        tiers = [(tier["name"], tier) for tier in grid["tiers"] if tier["class"] == "IntervalTier"]
+        found = [tier for name, tier in tiers if PHONE_TIERS.fullmatch(name)]
+        words = [tier for name, tier in tiers if WORD_TIERS.fullmatch(name)]
+        if len(found) != 1:
+            names = ", ".join(name for name, _ in tiers) or "none"
+            raise InputError(f"{path}: {len(found)} tiers are called phones (there are {names}); name one so")
+        phones = [(start, end, plain_label(label)) for start, end, label in _entries(path, found[0])]
+        return phones, _entries(path, words[0]) if len(words) == 1 else [], round(found[0]["xmax"] * RATE)
+    except InputError:
+        raise
+    except Exception as error:  # the parser has no common exception for what is not a TextGrid
+        raise InputError(f"{path}: not a TextGrid that can be read ({error}); save it anew with Praat") from None
+
+
+def _entries(path: Path, tier: dict) -> list[tuple[int, int, str]]:
+    """The intervals of a tier, which by definition follow one another from its beginning to its end."""
+    rows, last = [], tier["xmin"]
+    for start, end, label in tier["entries"]:
+        start, end = float(start), float(end)
+        if not start < end or abs(start - last) > TOUCH:
+            raise InputError(f"{path}: intervals of {tier['name']!r} do not follow one another at {start} s; mend it")
+        rows.append((round(start * RATE), round(end * RATE), label))
+        last = end
+    if abs(last - tier["xmax"]) > TOUCH:
+        raise InputError(f"{path}: {tier['name']!r} stops at {last} s of {tier['xmax']} s; it is cut, get it again")
+    return rows
+
+
+def _text(path: Path) -> str:
+    """A text in UTF-8 or, with its mark, UTF-16; else in Latin-1."""
+    try:
+        if path.stat().st_size > LARGEST_TEXT:
+            raise InputError(f"{path}: {path.stat().st_size / 1e6:.0f} MB are too much for labels; give the right file")
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); make it readable") from None
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return content.decode("utf-16", errors="replace")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("latin-1")
+    if "\0" in text:
+        raise InputError(f"{path}: not a text; save it in UTF-8")
+    return text

@@ -9,20 +9,18 @@ to [0, 1], so that 0 is silence and the zero padding is silence too.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 
-from .corpus import FRAMES, HOP, Corpus, InputError
+from .corpus import FFT, FRAMES, HOP, LEAD, Corpus, InputError
 
-FFT = 512
 WINDOW = 400  # samples, 25 ms
 BINS = FFT // 2 + 1  # 257
 SIDE = 288  # the picture is SIDE x SIDE, frequency x time
 FLOOR_DB = 80.0  # range of a picture below its peak
 PIXELS = SIDE * SIDE  # 82,944 dimensions
-LEAD = FFT // 2 - HOP // 2  # samples of context before the first sample of a segment
 EXCERPT = FFT + HOP * (FRAMES - 1)  # samples that 288 frames see
 
 
@@ -31,75 +29,91 @@ def frame_count(corpus: Corpus) -> np.ndarray:
     return -(-(corpus.table.end - corpus.table.start) // HOP).to_numpy()
 
 
-def spectra(corpus: Corpus, noise=None, batch: int = 64) -> Iterator[tuple[torch.Tensor, np.ndarray]]:
-    """Complex short-time spectra of the segments, in batches.
+def spectrum_of(wave: torch.Tensor) -> torch.Tensor:
+    """Short-time spectrum of a clip, complex64 ``(257, frames)``.
 
-    Frame k is centred on sample ``start + 16 k + 8`` and its window sees the recording around
-    the segment, not zeros; frames go on after the segment's end. ``noise(key, excerpt, length)``
-    may replace the excerpt of a segment, of which ``length`` samples from ``LEAD`` on are the
-    segment itself, by a noisy one; ``key`` names the segment.
+    Frame k is centred on sample ``16 k + 8`` of the segment and its window sees the recording
+    around it, not zeros.
+    """
+    window = torch.hann_window(WINDOW, device=wave.device)
+    return torch.stft(wave, FFT, HOP, WINDOW, window, center=False, return_complex=True)
 
-    Yields:
-        (spectrum, frames): complex64 ``(batch, 257, 288)``, and the segments' own frames ``(batch,)``.
+
+def pictures_of(waves: Sequence[torch.Tensor], gains_db=None, shifts=None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Clips -> pictures ``(n, 1, 288, 288)`` in [0, 1] and peaks ``(n,)``, on the device of the clips.
+
+    The peak is the largest magnitude of the segment, which its picture is relative to; what
+    follows the segment's own frames is silence. A silent segment has peak 0 and an empty
+    picture. For training, ``gains_db`` raise levels before they are cut to the picture's
+    80 dB, and ``shifts`` move segments by so many frames into their padding.
+    """
+    pictures = torch.zeros(len(waves), 1, SIDE, SIDE, device=waves[0].device)
+    peaks = torch.zeros(len(waves), device=waves[0].device)
+    for k, wave in enumerate(waves):
+        power = torch.view_as_real(spectrum_of(wave)).square().sum(-1)
+        peak = power.amax()
+        level = (power / peak.clamp_min(1e-30)).clamp_min(1e-20).log10() * (10 / FLOOR_DB) + 1
+        if gains_db is not None:
+            level += gains_db[k] / FLOOR_DB
+        first = 0 if shifts is None else shifts[k]
+        pictures[k, 0, :BINS, first : first + level.shape[1]] = level.clamp_(0, 1)
+        peaks[k] = peak.sqrt()
+    return pictures, peaks
+
+
+def batches(corpus: Corpus, noise=None, batch: int = 64, device="cpu") -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Pictures and peaks as ``pictures_of`` makes them, ``batch`` segments at a time.
+
+    ``noise(key, clip, length)`` may replace the clip of a segment, of which ``length`` samples
+    from ``LEAD`` on are the segment itself, by a noisy one; ``key`` names the segment.
 
     Raises:
         InputError: no segment at all.
     """
-    if not len(corpus):
-        raise InputError(f"no segment of {corpus.name} is left to look at; a filter or a split kept none")
-    frames = frame_count(corpus)
+    _refuse_none(corpus)
     for first in range(0, len(corpus), batch):
         rows = range(first, min(first + batch, len(corpus)))
-        excerpts = [_excerpt(corpus, row) for row in rows]
-        if noise is not None:
-            segments = corpus.table.iloc[list(rows)].itertuples()
-            excerpts = [
-                noise(f"{segment.utterance} {segment.start}", excerpt, segment.end - segment.start)
-                for segment, excerpt in zip(segments, excerpts, strict=True)
-            ]
-        waves = torch.from_numpy(np.stack(excerpts))
-        spectrum = torch.stft(waves, FFT, HOP, WINDOW, torch.hann_window(WINDOW), center=False, return_complex=True)
-        yield spectrum, frames[rows.start : rows.stop]
+        yield pictures_of([torch.from_numpy(_heard(corpus, row, noise)).to(device) for row in rows])
 
 
-def _excerpt(corpus: Corpus, row: int) -> np.ndarray:
-    """The samples that the 288 frames of a segment see; zeros only where the recording ends."""
+def _refuse_none(corpus: Corpus) -> None:
+    if not len(corpus):
+        raise InputError(f"no segment of {corpus.name} is left to look at; a filter or a split kept none")
+
+
+def _heard(corpus: Corpus, row: int, noise) -> np.ndarray:
+    """The clip of a segment, with noise where that is wanted."""
+    clip = corpus.clip(row)
+    if noise is None:
+        return clip
     segment = corpus.table.iloc[row]
-    sound = corpus.read_sound(segment.path)
-    begin = segment.start - LEAD
-    inside = sound[max(begin, 0) : begin + EXCERPT]
-    before = max(-begin, 0)
-    return np.pad(inside, (before, EXCERPT - before - len(inside)))
-
-
-def to_picture(spectrum: torch.Tensor, frames: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """Complex spectra ``(n, 257, 288)`` -> pictures ``(n, 1, 288, 288)`` in [0, 1] and peaks ``(n,)``.
-
-    What follows a segment's own ``frames`` is silence. The peak is the largest magnitude of the segment, which the picture is relative to; a silent
-    segment has peak 0 and an empty picture.
-    """
-    inside = torch.arange(FRAMES) < torch.from_numpy(frames)[:, None]
-    magnitude = spectrum.abs() * inside[:, None]
-    peak = magnitude.amax((1, 2))
-    relative = magnitude / peak.clamp_min(1e-20)[:, None, None]
-    decibel = 20 * torch.log10(relative.clamp_min(10 ** (-FLOOR_DB / 20)))
-    picture = torch.nn.functional.pad(decibel / FLOOR_DB + 1, (0, 0, 0, SIDE - BINS))
-    return picture[:, None], peak
+    return noise(f"{segment.utterance} {segment.start}", clip, segment.end - segment.start)
 
 
 def images(corpus: Corpus, noise=None) -> torch.Tensor:
-    """Pictures of all segments, float32 ``(n, 1, 288, 288)`` in [0, 1], frequency x time."""
-    return torch.cat([to_picture(*part)[0] for part in spectra(corpus, noise)])
+    """Pictures of all segments, float32 ``(n, 1, 288, 288)`` in [0, 1], frequency x time.
 
-
-def phases(corpus: Corpus, noise=None) -> torch.Tensor:
-    """Phases of all segments in radians, float32 ``(n, 257, 288)``; they go on after a segment's end."""
-    return torch.cat([spectrum.angle() for spectrum, _ in spectra(corpus, noise)])
+    They take 330 KB each; ``batches`` makes them a few at a time.
+    """
+    return next(batches(corpus, noise, batch=len(corpus) or 1))[0]
 
 
 def peaks(corpus: Corpus) -> torch.Tensor:
     """Largest magnitude of every segment, ``(n,)``: the level a picture leaves out."""
-    return torch.cat([to_picture(*part)[1] for part in spectra(corpus)])
+    return torch.cat([peak for _, peak in batches(corpus)])
+
+
+def phases(corpus: Corpus, noise=None) -> torch.Tensor:
+    """Phases of all segments in radians, float32 ``(n, 257, 288)``.
+
+    After a segment's own frames they are those of its mirror image, to and fro: a picture that
+    was made longer than the segment still has its voice.
+    """
+    _refuse_none(corpus)
+    waves = (_heard(corpus, row, noise) for row in range(len(corpus)))
+    return torch.stack(
+        [spectrum_of(torch.from_numpy(np.pad(wave, (0, EXCERPT - len(wave)), "reflect"))).angle() for wave in waves]
+    )
 
 
 def magnitude(picture: torch.Tensor, peak: float = 1.0) -> torch.Tensor:
@@ -157,17 +171,22 @@ def quantize(pictures: torch.Tensor) -> torch.Tensor:
     return (pictures * 256).floor().clamp(0, 255).to(torch.uint8)
 
 
+def restore(levels: torch.Tensor) -> torch.Tensor:
+    """Levels -> pictures in [0, 1], at the middle of each level; level 0 stays silence."""
+    return torch.where(levels > 0, (levels + 0.5) / 256, 0.0)
+
+
 def add_noise(snr_db: float, seed: int = 0):
-    """White noise at a signal-to-noise ratio over the segment, for ``spectra`` and ``images``.
+    """White noise at a signal-to-noise ratio over the segment, for ``batches``, ``images`` and ``phases``.
 
     The noise of a segment depends on (seed, segment) alone: no two segments share theirs, and
     the same segment meets the same noise at every ratio.
     """
 
-    def noisy(key: str, excerpt: np.ndarray, length: int) -> np.ndarray:
+    def noisy(key: str, clip: np.ndarray, length: int) -> np.ndarray:
         rng = np.random.default_rng([seed, zlib.crc32(key.encode())])
-        noise = rng.standard_normal(len(excerpt)).astype(np.float32)
-        power = np.mean(excerpt[LEAD : LEAD + length] ** 2) / 10 ** (snr_db / 10)
-        return excerpt + np.sqrt(power, dtype=np.float32) * noise
+        noise = rng.standard_normal(len(clip)).astype(np.float32)
+        power = np.mean(clip[LEAD : LEAD + length] ** 2) / 10 ** (snr_db / 10)
+        return clip + np.sqrt(power, dtype=np.float32) * noise
 
     return noisy

@@ -141,8 +141,11 @@ def run_study(corpus="auto", root=None, profile="cpu", seed=0, only=None, build=
 
     speech = load_corpus(corpus, root)
     print(f"corpus: {speech.name} ({speech.note})", flush=True)
+    # The corpus is settled now: a network that comes or goes must not give the next notebook another.
+    os.environ["VOWELFLOW_OFFLINE"] = "1"
     # Kernels start in the repository; a relative root keeps the user's folders out of the book.
-    root = os.path.relpath(Path(root).expanduser(), home) if root else None
+    places = [os.path.relpath(Path(place).expanduser(), home) for place in str(root or "").split(os.pathsep) if place]
+    root = os.pathsep.join(places) or None
     parameters = {"corpus": corpus, "root": root, "profile": profile, "seed": seed}
     origin = {"corpus": speech.name, "licence": speech.licence, "profile": profile, "seed": seed}
 

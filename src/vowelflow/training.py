@@ -23,9 +23,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
-from .corpus import Corpus, InputError, save_atomically
+from .corpus import FRAMES, Corpus, InputError, save_atomically
 from .glow import Glow, GlowConfig, file_hash, load_model, models_folder
-from .spectrogram import images, quantize
+from .spectrogram import SIDE, frame_count, images, pictures_of, quantize
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class Profile:
     autocast: bool = True  # bfloat16 in the coupling networks, in training only
     look: int = 250  # steps between looks at the validation speakers, and checkpoints
     looked_at: int = 32  # validation pictures at each look
+    gain_db: float = 0.0  # augmentation: levels go up or down by up to so much before they are cut to 80 dB
+    shift: int = 0  # augmentation: segments begin up to so many ms later, as far as their padding allows
 
 
 # A profile is a few overrides of the defaults above.
@@ -83,10 +85,11 @@ def train(
             that is no longer finite.
     """
     folder = Path(folder)
-    pictures = _levels(corpus.filter(split="train"))
-    watched = _levels(corpus.held_out("valid").draw(profile.looked_at, by=("split",)))
-    if not len(pictures):
+    speech = corpus.filter(split="train")
+    if not len(speech):
         raise InputError(f"{corpus.name} has no train speakers to learn from; give more speakers")
+    watched = corpus.held_out("valid").draw(profile.looked_at, by=("split",))
+    watched = quantize(images(watched)) if len(watched) else torch.empty(0, 1, SIDE, SIDE)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = untrained_flow(corpus, profile, seed).train().requires_grad_(True).to(device)
     average = deepcopy(model).requires_grad_(False)
@@ -99,7 +102,7 @@ def train(
     began, heard = time.monotonic() - spent, []
     bar = show(range(done, profile.iterations), initial=done, total=profile.iterations, desc="training", unit="step")
     for step in bar:
-        y = _noisy(pictures[_draw(len(pictures), profile.batch, seed, step)], seed, step).to(device)
+        y = _batch(speech, profile, seed, step, device)
         for group in optimizer.param_groups:
             group["lr"] = profile.learning_rate * _schedule(step, profile)
         bits = 8 - model.log_likelihood(y, profile.autocast).mean() / math.log(2) / y[0].numel()
@@ -135,16 +138,23 @@ def untrained_flow(corpus: Corpus, profile: Profile, seed: int = 0) -> Glow:
     Couplings do nothing yet; actnorm is set from the first batch of train speakers.
     """
     speech = corpus.filter(split="train")
-    first = _levels(speech.take(_draw(len(speech), profile.batch, seed, 0)))
     torch.manual_seed(seed)
     model = Glow(profile.glow)
-    model.initialise(_noisy(first, seed, 0))
+    model.initialise(_batch(speech, replace(profile, gain_db=0, shift=0), seed, 0))
     return model.eval().requires_grad_(False)
 
 
-def _levels(corpus: Corpus) -> torch.Tensor:
-    """Pictures as 256 levels, uint8 ``(n, 1, 288, 288)``: a quarter of the memory of floats."""
-    return quantize(images(corpus)) if len(corpus) else torch.empty(0, 1, 288, 288, dtype=torch.uint8)
+def _batch(speech: Corpus, profile: Profile, seed: int, step: int, device="cpu") -> torch.Tensor:
+    """The dequantized pictures that a step sees, made on the device that trains."""
+    rows = _draw(len(speech), profile.batch, seed, step)
+    rng = np.random.default_rng([seed, step, 1])
+    gains = rng.uniform(-profile.gain_db, profile.gain_db, len(rows))
+    room = np.minimum(FRAMES - frame_count(speech.take(rows)), profile.shift)
+    shifts = rng.integers(0, room, endpoint=True)
+    pictures, _ = pictures_of([torch.from_numpy(speech.clip(row)).to(device) for row in rows], gains, shifts)
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+    noise = torch.rand(pictures.shape, generator=generator).to(device)
+    return (quantize(pictures) + noise) / 256
 
 
 def _draw(count: int, batch: int, seed: int, step: int) -> list[int]:
@@ -153,11 +163,6 @@ def _draw(count: int, batch: int, seed: int, step: int) -> list[int]:
     epochs = places // count
     order = {epoch: np.random.default_rng([seed, int(epoch)]).permutation(count) for epoch in set(epochs)}
     return [int(order[epoch][place % count]) for epoch, place in zip(epochs, places, strict=True)]
-
-
-def _noisy(levels: torch.Tensor, seed: int, step: int) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-    return (levels + torch.rand(levels.shape, generator=generator)) / 256
 
 
 def _schedule(step: int, profile: Profile) -> float:
