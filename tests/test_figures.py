@@ -9,6 +9,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 
@@ -64,3 +65,13 @@ def test_slider_frames_follow_the_slider(klatt):
         r'<img style="[^"]*" alt="(.*)" src="data:image/png;base64,(.*)">', stack.children[1].value
     ).groups()
     assert alt == "second" and base64.b64decode(picture).startswith(b"\x89PNG")
+
+
+def test_vowel_space_draws_every_segment_and_its_reference():
+    measured = pd.DataFrame(
+        {"phone": ["aa", "iy", "iy"], "sex": ["f", "f", "m"], "f1": [900, 400, 300], "f2": [1500, 2700, 2300]}
+    )
+    axes = figures.vowel_space(measured).axes
+    assert [axis.get_title() for axis in axes] == ["women", "men"]
+    assert [sum(len(dots.get_offsets()) for dots in axis.collections) for axis in axes] == [2, 1]
+    assert [len(axis.patches) for axis in axes] == [5, 5] and axes[0].yaxis_inverted() and axes[0].xaxis_inverted()

@@ -18,6 +18,22 @@ def test_formants_are_those_the_synthesizer_was_given(klatt):
     assert np.nanmedian(errors["f1"]) < 0.08 and np.nanmedian(errors["f2"]) < 0.05
 
 
+def test_vowel_space_measures_so_many_of_each_vowel_and_sex(klatt):
+    measured = judges.vowel_space(klatt, per_group=3)
+    assert (measured.groupby(["phone", "sex"]).size() == 3).all() and len(measured) == 30
+    middle = measured.groupby("phone")[["f1", "f2"]].median()
+    assert middle.f2.idxmax() == "iy" and middle.f1.idxmax() == "aa" and middle.f2.idxmin() == "ow"
+
+
+def test_a_round_trip_loses_what_it_must_and_griffin_lim_only_the_phase(klatt):
+    trips = [judges.round_trip(klatt, row) for row in range(0, len(klatt), 8)]
+    assert max(trip["float"] for trip in trips) < -60
+    assert max(trip["eight_bit"] for trip in trips) < -45 < min(trip["eight_bit"] for trip in trips) + 30
+    distance = judges.griffin_lim_distance(klatt, 3)
+    assert distance["error_db"] > -20 and 0 < distance["spectral_db"] < 6
+    assert judges.error_db(np.ones(4), np.full(6, 1.1)) == pytest.approx(-20)
+
+
 def test_silence_has_no_pitch():
     assert np.isnan(judges.formants(np.zeros(1600), "f")["f0"])
 

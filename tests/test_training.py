@@ -1,10 +1,12 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from vowelflow.corpus import InputError
 from vowelflow.glow import file_hash, load_model
-from vowelflow.training import PROFILES, _draw, profile_named, reference_model, train
+from vowelflow.spectrogram import frame_count
+from vowelflow.training import PROFILES, _batch, _draw, profile_named, reference_model, train
 
 SMOKE = PROFILES["smoke"]
 
@@ -106,3 +108,26 @@ def test_a_card_states_what_was_measured(klatt, tmp_path):
     assert f"{metrics['bits_per_dim']['train']['estimate']:.3f}" in text and "too few speakers" in text
     assert file_hash(tmp_path / "model.safetensors") in text and "Finite pixels in 3 samples" in text
     assert metrics["round_trip_error"] < 1e-3 and metrics["finite_share_of_samples"] == 1
+
+
+def test_augmentation_changes_what_is_seen_and_a_run_can_still_be_resumed(klatt, tmp_path):
+    plain, varied = SMOKE, replace(SMOKE, gain_db=6.0, shift=40)
+    speech = klatt.filter(split="train")
+    one, other = (_batch(speech, profile, 0, 5) for profile in (plain, varied))
+    assert one.shape == other.shape and ((one >= 0) & (one < 1) & (other >= 0) & (other < 1)).all()
+    assert not torch.equal(one, other) and torch.equal(other, _batch(speech, varied, 0, 5))
+    anywhere = _batch(speech, replace(plain, shift=288), 0, 5)
+    columns = [(picture[0, :257] > 1 / 256).any(0).nonzero().flatten() for picture in anywhere]
+    assert max(int(seen[0]) for seen in columns) > 0
+    for row, seen in zip(_draw(len(speech), plain.batch, 0, 5), columns, strict=True):
+        assert len(seen) == frame_count(speech)[row]  # moved as a whole, and nothing cut off at the end
+    train(klatt, tmp_path / "whole", varied)
+    train(klatt, tmp_path / "cut", varied, minutes=0)
+    train(klatt, tmp_path / "cut", varied, resume=True)
+    assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
+    with pytest.raises(InputError, match="another corpus, profile or seed"):
+        train(klatt, tmp_path / "cut", plain, resume=True)
+
+
+def test_the_paper_profile_has_no_augmentation():
+    assert PROFILES["paper"].gain_db == PROFILES["paper"].shift == 0

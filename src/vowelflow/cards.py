@@ -62,7 +62,7 @@ def _card(folder: Path, metrics: dict) -> str:
 A Glow flow from 288x288 vowel spectrograms to Gaussian codes. This card is generated from `config.json` and
 `metrics.json` beside it.
 
-- **Data**: the five vowels of `{config["corpus"]}` (fingerprint {config["fingerprint"]}), train speakers only.
+- **Data**: the vowels {", ".join(config["vowels"])} of `{config["corpus"]}` (fingerprint {config["fingerprint"]}), train speakers only.
 - **Licence of the weights**: {config["licence"]}.
 - **Shape**: {glow["levels"]} levels of {glow["steps"]} steps, coupling widths {glow["hidden"]}, {metrics["parameters"]:,} parameters.
 - **Training**: {config["steps"]:,} steps of {config["profile"]["batch"]} pictures in {config["minutes"]:.0f} minutes,

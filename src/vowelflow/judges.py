@@ -7,8 +7,18 @@ import pandas as pd
 import torch
 from scipy import stats
 
-from .corpus import FRAMES, RATE, Corpus, InputError
-from .spectrogram import BINS, FLOOR_DB, SIDE, griffin_lim
+from .corpus import FFT, FRAMES, HOP, LEAD, RATE, Corpus, InputError
+from .spectrogram import (
+    BINS,
+    FLOOR_DB,
+    SIDE,
+    griffin_lim,
+    pictures_of,
+    quantize,
+    restore,
+    spectrum_of,
+    to_audio,
+)  # fmt: skip
 
 SILENT = 0.05  # of full scale in a picture: 76 dB below it
 CEILING_HZ = {"f": 5500.0, "m": 5000.0}  # Praat's usual formant ceilings
@@ -36,6 +46,41 @@ def vowel_space(corpus: Corpus, per_group: int = 20, seed: int = 0) -> pd.DataFr
     drawn = corpus.draw(per_group, seed=seed)
     measured = [formants(drawn.sound(row), sex) for row, sex in enumerate(drawn.table.sex)]
     return pd.concat([drawn.table[["phone", "sex"]], pd.DataFrame(measured)], axis=1)
+
+
+def error_db(original: np.ndarray, back: np.ndarray) -> float:
+    """Energy of ``back - original`` over that of ``original``, dB; ``back`` may be longer."""
+    return float(10 * np.log10(np.sum((back[: len(original)] - original) ** 2) / np.sum(original**2)))
+
+
+def round_trip(corpus: Corpus, row: int) -> dict[str, float]:
+    """``error_db`` of a segment that became a picture and a sound again with its true phase.
+
+    ``float`` for the picture as it is, ``eight_bit`` for its 256 levels.
+    """
+    wave, original = torch.from_numpy(corpus.clip(row)), corpus.sound(row)
+    (pictures, (peak,)), phase = pictures_of([wave]), spectrum_of(wave).angle()
+    frames = phase.shape[1]
+    phase = torch.nn.functional.pad(phase, (0, FRAMES - frames))
+    kinds = {"float": pictures[0], "eight_bit": restore(quantize(pictures[0]))}
+    return {name: error_db(original, to_audio(one, phase, peak, frames)) for name, one in kinds.items()}
+
+
+def griffin_lim_distance(corpus: Corpus, row: int) -> dict[str, float]:
+    """How far Griffin-Lim's sound of a segment's picture is from the segment.
+
+    ``error_db`` of the waveform, and ``spectral_db``, the log-spectral distance of the two sounds' pictures.
+    """
+    original, (pictures, (peak,)) = corpus.sound(row), pictures_of([torch.from_numpy(corpus.clip(row))])
+    frames = -(-len(original) // HOP)
+    invented = griffin_lim(pictures[0], peak, frames=frames)
+    both = [np.pad(wave, LEAD, "reflect") for wave in (original, invented[: len(original)])]
+    wanted, got = (pictures_of([torch.from_numpy(wave.astype(np.float32))])[0] for wave in both)
+    count = np.array([(len(both[0]) - FFT) // HOP + 1])
+    return {
+        "error_db": error_db(original, invented),
+        "spectral_db": float(log_spectral_distance(got, wanted, count)[0]),
+    }
 
 
 def sounding(picture, below_db: float = 40.0) -> tuple[int, int]:

@@ -238,6 +238,7 @@ def _save_model(folder: Path, model: Glow, corpus: Corpus, profile: Profile, see
         "corpus": corpus.name,
         "fingerprint": corpus.fingerprint,
         "licence": corpus.licence,
+        "vowels": sorted(corpus.table.phone.unique()),
         "speakers": {name: sorted(speakers) for name, speakers in split.items()},
         "glow": asdict(profile.glow),
         "profile": asdict(replace(profile, glow=None)),
