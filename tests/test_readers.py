@@ -94,7 +94,7 @@ def test_labels_of_other_alphabets_are_kept_as_they_are(own_folder):
     rows = [(0, 0.2, "a:"), (0.2, 0.3, "ɑ"), (0.3, 1.0, "E")]
     (own_folder / "ann" / "list1.TextGrid").write_text(text_grid({"phones": rows}, 1.0), encoding="utf-8")
     assert load_corpus("textgrid", own_folder, phones="ɑ,a:").table.phone.tolist() == ["a:", "ɑ"]
-    with pytest.raises(InputError, match="no segment labelled e; its labels are , E, a:, aa"):
+    with pytest.raises(InputError, match="no segment labelled e; its labels are E, S, a:, aa"):
         load_corpus("textgrid", own_folder, phones="e")
 
 
@@ -383,9 +383,13 @@ def test_links_are_followed_and_loops_are_not(timit_folder, tmp_path):
     (timit_folder / "dr2-mab10" / "round").symlink_to(timit_folder)
     (timit_folder / "dr3-fab20" / "si999.phn").symlink_to(tmp_path / "gone")
     (timit_folder / "dr4-mab30" / "._si100.phn").write_bytes(b"\0\5\26\7")
+    os.mkfifo(timit_folder / "dr5-fab40" / "si999.wav")
     corpus = load_corpus("timit-sample", timit_folder)
     assert len(corpus) == 32
-    assert corpus.problems == ["dr3-fab20/si999.phn: cannot be opened (No such file or directory); passed over"]
+    assert corpus.problems == [
+        "dr3-fab20/si999.phn: cannot be opened (No such file or directory); passed over",
+        "dr5-fab40/si999.wav: a device or pipe, no file; passed over",
+    ]
 
 
 def test_a_folder_that_cannot_be_listed_is_told(timit_folder, monkeypatch):

@@ -90,13 +90,19 @@ class Corpus:
     def __len__(self) -> int:
         return len(self.table)
 
-    def clip(self, row: int) -> np.ndarray:
-        """What the frames of a segment see, float32 ``(samples,)`` in [-1, 1] at 16 kHz.
+    def clips(self, rows: Sequence[int]) -> list[np.ndarray]:
+        """What the frames of segments see, float32 ``(samples,)`` in [-1, 1] at 16 kHz each.
 
         ``LEAD`` samples of the recording before the segment, the segment, and what its last
         window sees after it.
         """
-        return self.sounds[self.table.corpus.iat[row]][self.table.place.iat[row]]
+        rows = list(rows)
+        origins, places = self.table["corpus"].to_numpy()[rows], self.table["place"].to_numpy()[rows]
+        return [self.sounds[origin][place] for origin, place in zip(origins, places)]
+
+    def clip(self, row: int) -> np.ndarray:
+        """The clip of one segment."""
+        return self.clips([row])[0]
 
     def sound(self, row: int) -> np.ndarray:
         """The segment itself, float32 ``(end - start,)`` in [-1, 1] at 16 kHz."""

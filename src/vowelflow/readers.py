@@ -12,6 +12,7 @@ import csv
 import hashlib
 import os
 import re
+import stat
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -124,7 +125,8 @@ def plain_label(label: str) -> str:
     """A label of the ARPABET in lower case and without its stress digit, any other as it is."""
     bare = label.strip()
     lower = re.sub(r"(?<=[a-z])[012]$", "", bare.lower())
-    return lower if lower in ARPABET | SILENCES else bare
+    # One letter alone is left as it is: S and s are two sounds in other alphabets.
+    return lower if len(lower) > 1 and lower in ARPABET | SILENCES else bare
 
 
 def _usual_place(name: str) -> str | Path | None:
@@ -201,7 +203,7 @@ def _saved(path: Path, name: str, wanted: list[str]) -> Corpus:
     return replace(corpus, note=f"named by the user, read from {path.name}").filter(phone=wanted)
 
 
-def survey(root: Path) -> tuple[dict[str, list[Path]], list[tuple], list[str]]:
+def survey(root: Path) -> tuple[dict[str, list[Path]], list, list[str]]:
     """The files below a folder by suffix in lower case; the size and time of each; what could not be opened.
 
     Links are followed, but no folder is entered twice; names that begin with a dot are passed over.
@@ -220,14 +222,19 @@ def survey(root: Path) -> tuple[dict[str, list[Path]], list[tuple], list[str]]:
             continue
         entered.add((status.st_dev, status.st_ino))
         inner[:] = sorted(name for name in inner if not name.startswith("."))
-        for path in sorted(Path(folder, name) for name in names if not name.startswith(".")):
+        here = Path(folder)
+        stamps.append(_within(root, here))
+        for name in sorted(name for name in names if not name.startswith(".")):
             try:
-                status = path.stat()
+                status = os.stat(os.path.join(folder, name))
             except OSError as error:
                 complain(error)
                 continue
-            files[path.suffix.lower()].append(path)
-            stamps.append((_within(root, path), status.st_size, status.st_mtime_ns))
+            if not stat.S_ISREG(status.st_mode):
+                problems.append(f"{_within(root, here / name)}: a device or pipe, no file; passed over")
+                continue
+            files[os.path.splitext(name)[1].lower()].append(here / name)
+            stamps.append((name, status.st_size, status.st_mtime_ns))
         count += len(names)
         if count > MOST_FILES and not (files[".phn"] or files[".textgrid"]):
             raise InputError(f"{root}: more than {MOST_FILES:,} files and no labels yet; give the corpus's own folder")
@@ -281,7 +288,7 @@ def _rows(root: Path, files: dict, about: dict) -> Iterator[tuple[dict, np.ndarr
         raise InputError(f"{root}: no utterance could be used. First problem: {problems[0]}")
     if not kept:
         raise InputError(
-            f"{root} has no segment labelled {', '.join(wanted)}; its labels are {', '.join(sorted(found)[:12])}. "
+            f"{root} has no segment labelled {', '.join(wanted)}; its labels are {', '.join(sorted(filter(None, found))[:12])}. "
             "Check that root is the right folder"
         )
     about["left_out"] = [(*key, count) for key, count in left_out.items()]
@@ -300,7 +307,7 @@ def _sorted_out(utterance: Utterance, sound: np.ndarray, wanted: list[str], know
     overlaps |= {k - 1 for k in overlaps}
     for place, (start, end, phone) in enumerate(phones):
         milliseconds = -(-(end - start) // HOP)
-        if known is not None and phone not in known:
+        if known is not None and phone.lower() not in known:
             reason = "labels that are no phone of this corpus"
         elif phone == "spn":
             reason = "labelled spn: speech that the aligner could not label"
@@ -459,8 +466,9 @@ def _librispeech(root: Path, files: dict, problems: list[str]):
         if sexes.get(speaker) not in ("f", "m"):
             raise InputError(f"{path}: speaker {speaker} is not in {lists[0].name} with F or M; add a line")
         sound = sounds[path.stem]
-        part = re.search("(train|dev|test)-", sound.relative_to(root).as_posix())
-        part = {"train": "train", "dev": "valid", "test": "test"}[part[1]] if part else ""
+        parts = {"train": "train", "dev": "valid", "test": "test"}
+        subset = re.search("/(train|dev|test)-(clean|other)", f"/{_within(root, sound)}")
+        part = parts[subset[1]] if subset else ""
         return Utterance(path.stem, speaker, sexes[speaker], part, sound, *_tiers(path))
 
     return files[".textgrid"], parse, unlabelled

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ BINS = FFT // 2 + 1  # 257
 SIDE = 288  # the picture is SIDE x SIDE, frequency x time
 FLOOR_DB = 80.0  # range of a picture below its peak
 PIXELS = SIDE * SIDE  # 82,944 dimensions
+TOGETHER = 8  # clips that are transformed at once: more of them leave the processor's cache
 EXCERPT = FFT + HOP * (FRAMES - 1)  # samples that 288 frames see
 
 
@@ -39,6 +41,16 @@ def spectrum_of(wave: torch.Tensor) -> torch.Tensor:
     return torch.stft(wave, FFT, HOP, WINDOW, window, center=False, return_complex=True)
 
 
+def _levels(waves: Sequence[torch.Tensor], window: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Power in each frame and bin of some clips, in units of ``FLOOR_DB`` decibels, ``(frames, 257)`` each."""
+    counts = [(len(wave) - FFT) // HOP + 1 for wave in waves]
+    windowed = torch.empty(sum(counts), FFT, device=window.device)
+    for wave, part in zip(waves, windowed.split(counts)):
+        torch.mul(wave.unfold(0, FFT, HOP), window, out=part)
+    squares = torch.view_as_real(torch.fft.rfft(windowed)).square_()
+    return (squares[..., 0] + squares[..., 1]).log10_().mul_(10 / FLOOR_DB).split(counts)
+
+
 def pictures_of(waves: Sequence[torch.Tensor], gains_db=None, shifts=None) -> tuple[torch.Tensor, torch.Tensor]:
     """Clips -> pictures ``(n, 1, 288, 288)`` in [0, 1] and peaks ``(n,)``, on the device of the clips.
 
@@ -47,21 +59,20 @@ def pictures_of(waves: Sequence[torch.Tensor], gains_db=None, shifts=None) -> tu
     picture. For training, ``gains_db`` raise levels before they are cut to the picture's
     80 dB, and ``shifts`` move segments by so many frames into their padding.
     """
-    pictures = torch.zeros(len(waves), 1, SIDE, SIDE, device=waves[0].device)
-    peaks = torch.zeros(len(waves), device=waves[0].device)
-    for k, wave in enumerate(waves):
-        power = torch.view_as_real(spectrum_of(wave)).square().sum(-1)
-        peak = power.amax()
-        level = (power / peak.clamp_min(1e-30)).clamp_min(1e-20).log10() * (10 / FLOOR_DB) + 1
-        if gains_db is not None:
-            level += gains_db[k] / FLOOR_DB
+    device = waves[0].device
+    window = torch.nn.functional.pad(torch.hann_window(WINDOW, device=device), [(FFT - WINDOW) // 2] * 2)
+    pictures, peaks = torch.empty(len(waves), 1, SIDE, SIDE, device=device), []
+    groups = (_levels(waves[first : first + TOGETHER], window) for first in range(0, len(waves), TOGETHER))
+    for k, levels in enumerate(chain.from_iterable(groups)):
+        peaks.append(levels.amax().item())
+        gain = 0.0 if gains_db is None else gains_db[k] / FLOOR_DB
         first = 0 if shifts is None else shifts[k]
-        pictures[k, 0, :BINS, first : first + level.shape[1]] = level.clamp_(0, 1)
-        peaks[k] = peak.sqrt()
-    return pictures, peaks
+        inside = pictures[k, 0].zero_()[:BINS, first : first + len(levels)]
+        torch.clamp(levels.sub_(max(peaks[-1], -4.0) - 1 - gain).T, 0, 1, out=inside)
+    return pictures, 10 ** (torch.tensor(peaks) * FLOOR_DB / 20)
 
 
-def batches(corpus: Corpus, noise=None, batch: int = 64, device="cpu") -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def batches(corpus: Corpus, noise=None, batch: int = 16, device="cpu") -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Pictures and peaks as ``pictures_of`` makes them, ``batch`` segments at a time.
 
     ``noise(key, clip, length)`` may replace the clip of a segment, of which ``length`` samples
@@ -70,24 +81,20 @@ def batches(corpus: Corpus, noise=None, batch: int = 64, device="cpu") -> Iterat
     Raises:
         InputError: no segment at all.
     """
-    _refuse_none(corpus)
-    for first in range(0, len(corpus), batch):
+    for first in range(0, max(len(corpus), 1), batch):
         rows = range(first, min(first + batch, len(corpus)))
-        yield pictures_of([torch.from_numpy(_heard(corpus, row, noise)).to(device) for row in rows])
+        yield pictures_of([torch.from_numpy(wave).to(device) for wave in _heard(corpus, rows, noise)])
 
 
-def _refuse_none(corpus: Corpus) -> None:
+def _heard(corpus: Corpus, rows: Sequence[int], noise) -> list[np.ndarray]:
+    """The clips of segments, with noise where that is wanted."""
     if not len(corpus):
         raise InputError(f"no segment of {corpus.name} is left to look at; a filter or a split kept none")
-
-
-def _heard(corpus: Corpus, row: int, noise) -> np.ndarray:
-    """The clip of a segment, with noise where that is wanted."""
-    clip = corpus.clip(row)
+    clips = corpus.clips(rows)
     if noise is None:
-        return clip
-    segment = corpus.table.iloc[row]
-    return noise(f"{segment.utterance} {segment.start}", clip, segment.end - segment.start)
+        return clips
+    segments = corpus.table.iloc[list(rows)].itertuples()
+    return [noise(f"{one.utterance} {one.start}", clip, one.end - one.start) for one, clip in zip(segments, clips)]
 
 
 def images(corpus: Corpus, noise=None) -> torch.Tensor:
@@ -109,11 +116,8 @@ def phases(corpus: Corpus, noise=None) -> torch.Tensor:
     After a segment's own frames they are those of its mirror image, to and fro: a picture that
     was made longer than the segment still has its voice.
     """
-    _refuse_none(corpus)
-    waves = (_heard(corpus, row, noise) for row in range(len(corpus)))
-    return torch.stack(
-        [spectrum_of(torch.from_numpy(np.pad(wave, (0, EXCERPT - len(wave)), "reflect"))).angle() for wave in waves]
-    )
+    waves = (np.pad(wave, (0, EXCERPT - len(wave)), "reflect") for wave in _heard(corpus, range(len(corpus)), noise))
+    return torch.stack([spectrum_of(torch.from_numpy(wave)).angle() for wave in waves])
 
 
 def magnitude(picture: torch.Tensor, peak: float = 1.0) -> torch.Tensor:

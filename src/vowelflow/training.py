@@ -151,7 +151,7 @@ def _batch(speech: Corpus, profile: Profile, seed: int, step: int, device="cpu")
     gains = rng.uniform(-profile.gain_db, profile.gain_db, len(rows))
     room = np.minimum(FRAMES - frame_count(speech.take(rows)), profile.shift)
     shifts = rng.integers(0, room, endpoint=True)
-    pictures, _ = pictures_of([torch.from_numpy(speech.clip(row)).to(device) for row in rows], gains, shifts)
+    pictures, _ = pictures_of([torch.from_numpy(clip).to(device) for clip in speech.clips(rows)], gains, shifts)
     generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
     noise = torch.rand(pictures.shape, generator=generator).to(device)
     return (quantize(pictures) + noise) / 256
