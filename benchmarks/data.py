@@ -125,14 +125,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--stream", type=int, metavar="N")
     options = parser.parse_args()
-    results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     machine = {"machine": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__}
     if options.stream:
-        results["stream"] = stream(options.stream) | machine
+        found = {"stream": stream(options.stream) | machine}
     else:
         if not options.root:
             parser.error("--root is needed: the folder with the recordings")
-        results[options.corpus] = compare(options.corpus, options.root, options.repeats) | machine
+        found = {options.corpus: compare(options.corpus, options.root, options.repeats) | machine}
+    results = (json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}) | found
     print(json.dumps(results, indent=1))
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
 
