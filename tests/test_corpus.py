@@ -39,6 +39,13 @@ def test_fingerprint_follows_labels_and_not_where_files_are(klatt):
         assert other.fingerprint != klatt.fingerprint
 
 
+def test_the_three_splits_hold_everybody_once(klatt):
+    parts = klatt.split
+    assert list(parts) == ["train", "valid", "test"] and sum(map(len, parts.values())) == len(klatt)
+    speakers = [set(part.table.speaker) for part in parts.values()]
+    assert all(speakers) and len(set.union(*speakers)) == sum(map(len, speakers))
+
+
 def test_columns_and_summary(klatt):
     assert list(klatt.table.columns[: len(COLUMNS)]) == list(COLUMNS)
     text = klatt.summary()

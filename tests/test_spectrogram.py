@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import librosa
 import numpy as np
 import pytest
@@ -60,6 +62,20 @@ def test_batches_stream_what_images_holds(few, made):
     assert [len(pictures) for pictures, _ in parts] == [4, 4, 2]
     assert torch.equal(torch.cat([pictures for pictures, _ in parts]), made[0])
     assert torch.equal(torch.cat([peaks for _, peaks in parts]), made[2])
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the memory of this process from /proc")
+def test_streaming_needs_no_more_memory_for_more_segments(klatt):
+    def anonymous_mb():
+        return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon")) / 1024
+
+    many = klatt.take(np.arange(2000) % len(klatt))
+    stream = sp.batches(many)
+    next(stream)
+    before = most = anonymous_mb()
+    for _ in stream:
+        most = max(most, anonymous_mb())
+    assert most - before < 100  # their pictures would take 660 MB
 
 
 def test_gain_comes_before_the_cut_and_a_shift_leaves_silence_before(few, made):

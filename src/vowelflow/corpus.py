@@ -124,6 +124,11 @@ class Corpus:
             keep &= self.table[column].isin(values).to_numpy()
         return self.take(np.flatnonzero(keep))
 
+    @property
+    def split(self) -> dict[str, Corpus]:
+        """The segments of train, valid and test speakers: ``corpus.split["train"]``."""
+        return {part: self.filter(split=part) for part in ("train", "valid", "test")}
+
     def distinct(self) -> Corpus:
         """Without the sentences that every speaker says, TIMIT's SA sentences (column ``shared``).
 

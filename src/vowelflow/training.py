@@ -85,7 +85,7 @@ def train(
             that is no longer finite.
     """
     folder = Path(folder)
-    speech = corpus.filter(split="train")
+    speech = corpus.split["train"]
     if not len(speech):
         raise InputError(f"{corpus.name} has no train speakers to learn from; give more speakers")
     watched = corpus.held_out("valid").draw(profile.looked_at, by=("split",))
@@ -137,7 +137,7 @@ def untrained_flow(corpus: Corpus, profile: Profile, seed: int = 0) -> Glow:
 
     Couplings do nothing yet; actnorm is set from the first batch of train speakers.
     """
-    speech = corpus.filter(split="train")
+    speech = corpus.split["train"]
     torch.manual_seed(seed)
     model = Glow(profile.glow)
     model.initialise(_batch(speech, replace(profile, gain_db=0, shift=0), seed, 0))
