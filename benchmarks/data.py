@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +64,7 @@ def librosa_picture(wave: np.ndarray) -> torch.Tensor:
 
 def compare(name: str, root: str, repeats: int) -> dict:
     """Seconds for an epoch, medians over interleaved runs; the librosa loops are given the parsed labels."""
+    os.environ["VOWELFLOW_CACHE"] = tempfile.mkdtemp()  # empty, so that the first load is one
     start = time.perf_counter()
     table = load_corpus(name, root).table
     first = time.perf_counter() - start

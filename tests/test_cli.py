@@ -72,6 +72,18 @@ def test_corpus_tells_what_is_there_and_saves_it_as_one_file(timit_folder, tmp_p
     )
     assert cli.main(["corpus", "timit-sample", "--root", str(saved), "--vowels", "all"]) == 2
     assert "was saved without ah" in capsys.readouterr().err
+    assert cli.main(["corpus", "klatt", "--save", str(saved)]) == 2
+    assert "klatt is made anywhere" in capsys.readouterr().err
+    (tmp_path / "folder").mkdir()
+    assert cli.main(["corpus", "timit-sample", "--root", str(saved), "--save", str(tmp_path / "folder")]) == 2
+    assert "vowelflow: error: " in capsys.readouterr().err
+
+
+def test_a_cache_that_cannot_be_is_named(timit_folder, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("VOWELFLOW_CACHE", str(tmp_path / "file"))
+    assert cli.main(["corpus", "timit-sample", "--root", str(timit_folder)]) == 2
+    assert "no place for a cache (File exists); name another in VOWELFLOW_CACHE" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("value", ["0", "-5", "many", "2.5"])

@@ -20,7 +20,13 @@ ROW = {
     "start": 0,
     "end": 9,
 }
-ABOUT = {"name": "one", "labels": ["aa"], "split": {"s": "train"}, "left_out": [["why", "aa", "f", 2]], "facts": {}}
+ABOUT = {
+    "name": "one",
+    "labels": ["aa"],
+    "split": {"s": "train"},
+    "left_out": [["one", "why", "aa", "f", 2]],
+    "facts": {},
+}
 
 
 @pytest.fixture
@@ -78,6 +84,12 @@ def test_a_missing_part_is_noticed(written, drop, tmp_path):
         read_clips(tmp_path / "less.zip")
 
 
+def test_a_file_of_another_layout_is_refused(written, monkeypatch):
+    monkeypatch.setattr("vowelflow.clips.LAYOUT", [16_000, 512, 16, 256])
+    with pytest.raises(InputError, match="it is of another version"):
+        read_clips(written[0])
+
+
 def test_a_packed_copy_is_refused_since_it_cannot_be_mapped(written, tmp_path):
     with zipfile.ZipFile(written[0]) as old, zipfile.ZipFile(tmp_path / "packed.zip", "w", zipfile.ZIP_DEFLATED) as new:
         for name in old.namelist():
@@ -94,6 +106,9 @@ def test_a_saved_file_is_a_corpus_elsewhere(timit_folder, tmp_path):
     assert carried.fingerprint == corpus.fingerprint and np.array_equal(carried.clip(3), corpus.clip(3))
     assert load_corpus("auto", copy).name == "timit-sample"
     assert set(load_corpus("timit-sample", copy, "iy").table.phone) == {"iy"}
+    assert carried.left_out.equals(corpus.left_out)
+    only = load_corpus("timit-sample", copy, "iy")
+    assert (only.left_out[only.left_out.phone == "aa"].reason == "other phones and silences").all()
     with pytest.raises(InputError, match="holds timit-sample, not timit"):
         load_corpus("timit", copy)
     with pytest.raises(InputError, match="was saved without eh; save it again"):

@@ -56,7 +56,12 @@ def test_columns_and_summary(klatt):
 def test_joined_corpora_keep_their_origin_and_tell_speakers_apart(klatt):
     from dataclasses import replace
 
-    other = replace(klatt, name="twin", table=klatt.table.assign(corpus="twin"), sounds={"twin": klatt.sounds["klatt"]})
+    other = replace(
+        klatt,
+        name="twin",
+        table=klatt.table.assign(corpus="twin", crc=range(80)),
+        sounds={"twin": klatt.sounds["klatt"]},
+    )
     both = join([klatt, other])
     assert len(both) == 160 and both.table.speaker.nunique() == 16 and both.name == "klatt+twin"
     assert both.table.groupby("corpus").size().to_dict() == {"klatt": 80, "twin": 80}

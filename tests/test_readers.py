@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from conftest import PHONES, RATE, WORDS, text_grid, write_utterance
-from vowelflow import readers
+from vowelflow import judges, readers
 from vowelflow.corpus import LEAD, InputError
 from vowelflow.readers import load_corpus
 
@@ -73,9 +73,8 @@ def test_own_recordings_in_other_formats_and_rates(own_folder):
     soundfile.write(own_folder / "ann" / "list1.wav", 1.5 * tone, 44_100, subtype="FLOAT")
     soundfile.write(own_folder / "bob" / "list1.wav", 1e-4 * rng.standard_normal(RATE), RATE, subtype="PCM_24")
     (own_folder / "cleo" / "list1.TextGrid").write_text(text_grid({"MAU": PHONES}, 1.0), encoding="utf-16")
-    (own_folder / "speakers.csv").write_text(
-        "Speaker;x\n".replace(";x", ",Sex,split") + "ann,Female,train\nbob,Male,test\ncleo,F,train\ndan,M,\n"
-    )
+    people = "\ufeffSpeaker;Sex;split\r\nann;Female;train\r\nbob;Male;test\r\ncleo;F;train\r\ndan;M;\r\n"  # as Excel saves it
+    (own_folder / "speakers.csv").write_text(people, encoding="utf-8")
     corpus = load_corpus("textgrid", own_folder)
     table = corpus.table
     assert len(corpus) == 8 and corpus.problems == []
@@ -198,18 +197,18 @@ ONE_BAD = {
     "stereo": (sound(np.zeros((RATE, 2))), "2 channels; make a file of one channel"),
     "no sound in the file": (raw_sound(lambda content: b"not a sound"), "not a sound that can be read"),
     "empty sound file": (raw_sound(lambda content: b""), "not a sound that can be read"),
-    "header alone": (raw_sound(lambda content: content[:44]), "0.0 hours of sound"),
+    "header alone": (raw_sound(lambda content: content[:44]), "a header that was never completed; write it anew"),
     "half a header": (raw_sound(lambda content: content[:20]), "not a sound that can be read"),
     "sound cut in half": (raw_sound(lambda content: content[: len(content) // 2]), "they are no pair, or one is cut"),
     "flac cut in the middle": (flac_cut_short, "si100.wav: "),
-    "sound of zero samples": (sound(np.zeros(0)), "hours of sound"),
-    "samples that are not numbers": (sound(np.full(RATE, np.nan), subtype="FLOAT"), "not finite numbers"),
-    "infinite samples": (sound(np.full(RATE, np.inf), subtype="FLOAT"), "not finite numbers"),
+    "sound of zero samples": (sound(np.zeros(0)), "no samples"),
+    "samples that are not numbers": (sound(np.full(RATE, np.nan), subtype="FLOAT"), "not finite, or enormous"),
+    "infinite samples": (sound(np.full(RATE, np.inf), subtype="FLOAT"), "not finite, or enormous"),
+    "enormous samples": (sound(np.full(RATE, 1e21), subtype="FLOAT"), "not finite, or enormous"),
     "words for times": (phn("0 2000 h#\ntwo three aa\n"), "line 2: 'two three aa' is not 'start end label'"),
     "fractions for times": (phn("0.0 0.5 aa\n"), "line 1"),
     "a label missing": (phn("0 2000\n"), "line 1: '0 2000' is not"),
     "backwards": (phn("4000 2000 aa\n"), "times 4000 to 2000 do not rise; mend the line"),
-    "no length": (phn("2000 2000 aa\n"), "do not rise"),
     "before the beginning": (phn("-200 2000 aa\n"), "do not rise"),
     "beyond the end": (phn("0 99000 aa\n"), "labels end at 6.19 s, the sound at 1.00 s"),
     "enormous times": (phn("0 99999999999999999999999 aa\n"), "no pair"),
@@ -262,7 +261,9 @@ def test_odd_but_readable_labels_lose_nothing(timit_folder, change):
 
 SEGMENTS = {
     "too long": ("0 2000 h#\n2000 6609 aa\n6609 16000 iy\n", "longer than 288 ms", 2),
-    "overlapping": ("0 2000 h#\n2000 4000 aa\n3500 5600 iy\n5600 16000 h#\n", "overlaps the label beside it", 2),
+    "overlapping": ("0 2000 h#\n2000 4000 aa\n3500 5600 iy\n5600 16000 h#\n", "overlaps another label", 2),
+    "one within another": ("0 15000 h#\n2000 4000 aa\n5000 6000 s\n6500 8000 iy\n", "overlaps another label", 2),
+    "no length": ("0 2000 h#\n2000 2000 aa\n2000 2010 iy\n2010 16000 h#\n", "shorter than 1 ms", 2),
     "no known phone": ("0 2000 h#\n2000 4000 axx\n4000 16000 h#\n", "labels that are no phone of this corpus", 1),
     "a little past the end": ("0 14000 h#\n14000 16500 aa\n", "runs past the end of the sound", 1),
 }
@@ -294,7 +295,8 @@ GRIDS = {
     "short form cut": (text_grid({"phones": PHONES}, 1.0, short=True)[:150], "stops at"),
     "times that go back": (text_grid({"phones": [(0, 0.5, "AA"), (0.5, 0.4, "S"), (0.4, 1, "")]}, 1.0), "do not follow"),
     "intervals that overlap": (text_grid({"phones": [(0, 0.5, "AA"), (0.3, 1, "S")]}, 1.0), "do not follow one another"),
-    "a gap": (text_grid({"phones": [(0, 0.5, "AA"), (0.7, 1, "S")]}, 1.0), "do not follow one another at 0.7 s"),
+    "late beginning": (text_grid({"phones": [(0.05, 0.5, "AA"), (0.5, 1, "S")]}, 1.0), "from 0 s on"),
+    "a gap": (text_grid({"phones": [(0, 0.5, "AA"), (0.7, 1, "S")]}, 1.0), "do not follow one another from 0 s on, see 0.7 s"),
     "words for times": (text_grid({"phones": [("soon", 0.5, "AA"), (0.5, 1, "S")]}, 1.0), "not a TextGrid that can be read"),
     "of a longer recording": (text_grid({"phones": [(0, 0.5, "AA"), (0.5, 3, "S")]}, 3), "labels end at 3.00 s"),
     "of a shorter recording": (text_grid({"phones": [(0, 0.2, "AA"), (0.2, 0.5, "S")]}, 0.5), "labels end at 0.50 s"),
@@ -320,7 +322,8 @@ def test_librispeech_with_parts_missing(libri_folder):
     said = "\n".join(corpus.problems)
     assert said.count("speaker 12 is not in SPEAKERS.TXT with F or M; add a line; skipped") == 2
     assert "21-7-0000.flac: no labels for this recording; skipped" in said
-    assert "22-7-0001.TextGrid: no sound of this utterance" in said and len(corpus.problems) == 4
+    assert "22-7-0001.TextGrid: one sound of this utterance is needed, but there are: none" in said
+    assert len(corpus.problems) == 4
     speakers.unlink()
     with pytest.raises(InputError, match="no SPEAKERS.TXT in it or below; it comes with LibriSpeech"):
         load_corpus("librispeech", libri_folder)
@@ -333,6 +336,8 @@ TABLES = {
     "no such split": ("speaker,sex,split\nann,f,dev\n", "line 2: needs speaker, sex"),
     "other columns": ("name,age\nann,33\n", "line 2: needs speaker, sex"),
     "twice": ("speaker,sex\nann,f\nann,f\n", "line 3: speaker ann is there twice"),
+    "empty": ("", "holds no speaker; write a line speaker,sex"),
+    "a huge field": (f"speaker,sex\n{'a' * 200_000},f\n", "not a table"),
 }
 
 
@@ -343,10 +348,60 @@ def test_a_bad_table_of_speakers_stops_with_the_line(own_folder, text, said):
         load_corpus("textgrid", own_folder)
 
 
+def test_sessions_of_a_speaker_keep_their_own_sounds(own_folder):
+    for session in ("s1", "s2"):
+        shutil.copytree(own_folder / "ann", own_folder / session / "ann")
+    (own_folder / "s1" / "ann" / "list1.TextGrid").write_text("broken")
+    soundfile.write(own_folder / "s2" / "ann" / "list1.wav", np.full(RATE, 0.25), RATE)
+    corpus = load_corpus("textgrid", own_folder)
+    assert len(corpus) == 10 and len(corpus.problems) == 1 and corpus.problems[0].startswith("s1/ann/list1.TextGrid")
+    second = corpus.table.index[corpus.table.path == "s2/ann/list1.wav"]
+    assert len(second) == 2 and (corpus.sound(second[0]) == 0.25).all()
+
+
+def test_labels_in_a_tree_of_their_own_find_the_one_sound_of_their_name(own_folder):
+    for speaker in ("ann", "bob"):
+        (own_folder / "aligned" / speaker).mkdir(parents=True)
+        (own_folder / speaker / "list1.TextGrid").rename(own_folder / "aligned" / speaker / "list1.TextGrid")
+    assert len(load_corpus("textgrid", own_folder)) == 8
+    shutil.copytree(own_folder / "ann", own_folder / "again" / "ann")
+    (problem,) = load_corpus("textgrid", own_folder).problems
+    assert "one sound of this utterance is needed, but there are: again/ann/list1.wav, ann/list1.wav" in problem
+
+
+def test_faulty_words_cost_no_vowel(timit_folder, own_folder):
+    (timit_folder / "dr1-fab00" / "si100.wrd").write_text("1500 6000\n")
+    corpus = load_corpus("timit-sample", timit_folder)
+    assert len(corpus) == 32 and corpus.problems == [
+        "dr1-fab00/si100.wrd, line 1: '1500 6000' is not 'start end label'; mend the line; its words are not used"
+    ]
+    grid = text_grid({"phones": PHONES, "words": [(0, 0.5, "one"), (0.7, 1.0, "two")]}, 1.0)
+    (own_folder / "ann" / "list1.TextGrid").write_text(grid)
+    corpus = load_corpus("textgrid", own_folder)
+    assert len(corpus) == 8 and corpus.problems[0].endswith("its words are not used")
+
+
+def test_the_converted_copies_of_some_timits_are_found(timit_folder):
+    folder = timit_folder / "dr1-fab00"
+    (folder / "si100.wav").rename(folder / "si100.wav.wav")
+    shutil.copy(folder / "sa1.wav", folder / "sa1.wav.wav")
+    corpus = load_corpus("timit-sample", timit_folder)
+    assert len(corpus) == 32 and corpus.problems == []
+
+
 def test_a_folder_that_is_no_speaker_is_named(own_folder):
     (own_folder / "dan").rename(own_folder / "daniel")
     corpus = load_corpus("textgrid", own_folder)
     assert len(corpus) == 6 and "its folder 'daniel' is no speaker of speakers.csv; add a line" in corpus.problems[0]
+
+
+def test_a_subset_without_test_speakers_is_split_like_any_other_corpus(libri_folder):
+    shutil.rmtree(libri_folder / "LibriSpeech" / "test-other")
+    shutil.rmtree(libri_folder / "alignments" / "test-other")
+    moved = libri_folder.parent / "test-clean-and-more"
+    libri_folder.rename(moved)
+    table = load_corpus("librispeech", moved).table
+    assert table.groupby("speaker").split.first().to_dict() == {"11": "train", "12": "train"}  # too few to cut any off
 
 
 def test_a_speaker_in_two_parts_is_for_training(libri_folder):
@@ -381,6 +436,7 @@ def test_links_are_followed_and_loops_are_not(timit_folder, tmp_path):
     shutil.move(timit_folder / "dr1-fab00", outside)
     (timit_folder / "dr1-fab00").symlink_to(outside)
     (timit_folder / "dr2-mab10" / "round").symlink_to(timit_folder)
+    (timit_folder / "a-link").symlink_to(timit_folder / "dr2-mab10")  # sorts before what it leads to
     (timit_folder / "dr3-fab20" / "si999.phn").symlink_to(tmp_path / "gone")
     (timit_folder / "dr4-mab30" / "._si100.phn").write_bytes(b"\0\5\26\7")
     os.mkfifo(timit_folder / "dr5-fab40" / "si999.wav")
@@ -433,6 +489,34 @@ def test_labels_of_many_megabytes_are_not_read(timit_folder, monkeypatch):
     assert "are too much for labels" in problem
 
 
+def test_a_name_that_cannot_be_shown_is_told_and_costs_nothing_else(timit_folder):
+    shutil.copy(timit_folder / "dr1-fab00" / "sa1.wav", os.fsencode(timit_folder / "dr1-fab00") + b"/caf\xe9.wav")
+    corpus = load_corpus("timit-sample", timit_folder)
+    assert len(corpus) == 32 and "letters of the name 'caf\\udce9.wav' cannot be shown" in corpus.problems[0]
+    corpus.summary().encode()
+
+
+def test_what_became_readable_is_read(timit_folder, monkeypatch):
+    real = Path.read_bytes
+    closed = timit_folder / "dr1-fab00" / "si100.phn"
+
+    def read_bytes(path):
+        if path == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", read_bytes)
+        assert len(load_corpus("timit-sample", timit_folder)) == 30
+    closed.chmod(0o600)
+    assert len(load_corpus("timit-sample", timit_folder)) == 32
+
+
+def test_the_sample_and_the_whole_of_timit_are_not_joined(timit_folder):
+    with pytest.raises(InputError, match="timit-sample and timit hold the same recordings; take one of them"):
+        load_corpus("timit-sample+timit", f"{timit_folder}{os.pathsep}{timit_folder}")
+
+
 # ---- names
 
 
@@ -446,7 +530,7 @@ def test_names(monkeypatch, timit_folder):
         load_corpus("timit")
     with pytest.raises(InputError, match="klatt is generated and takes no folder"):
         load_corpus("klatt", timit_folder)
-    for phones in ("", [], ["aa", ""]):
+    for phones in ("", [], ["aa", ""], 5):
         with pytest.raises(InputError, match="names no label; give five, all"):
             load_corpus("timit-sample", timit_folder, phones)
 
@@ -483,6 +567,8 @@ def test_the_real_sample_has_its_known_counts():
     assert labelled(corpus, "m") == {"aa": 51, "ae": 78, "iy": 134, "ow": 50, "uh": 4}
     assert len(corpus) == 611 and corpus.table.speaker.nunique() == 16 and corpus.problems == []
     assert ((corpus.table.end - corpus.table.start) <= 288 * 16).all() and corpus.table.shared.sum() == 188
+    trips = [judges.round_trip(corpus, row) for row in range(len(corpus))]
+    assert max(trip["float"] for trip in trips) < -60 and max(trip["eight_bit"] for trip in trips) < -45
 
 
 @pytest.mark.skipif("LIBRISPEECH_EXCERPT" not in os.environ, reason="LIBRISPEECH_EXCERPT does not name its folder")
@@ -494,3 +580,6 @@ def test_the_real_excerpt_has_its_known_counts():
     }  # fmt: skip
     speakers = corpus.table.drop_duplicates("speaker")
     assert corpus.problems == [] and len(speakers) == 261 and (speakers.split == "test").sum() == 10
+    trips = [judges.round_trip(corpus, row) for row in range(0, len(corpus), 8)]
+    assert max(trip["float"] for trip in trips) < -60
+    assert np.mean([trip["eight_bit"] < -45 for trip in trips]) > 0.99  # a steady tone keeps its rounding error

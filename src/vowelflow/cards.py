@@ -12,7 +12,7 @@ import torch
 from .corpus import Corpus, save_atomically
 from .glow import load_model
 from .judges import interval
-from .spectrogram import batches, images
+from .spectrogram import batches
 
 
 def measure(folder: Path, corpus: Corpus, draws: int = 8, samples: int = 1000) -> dict:
@@ -26,10 +26,10 @@ def measure(folder: Path, corpus: Corpus, draws: int = 8, samples: int = 1000) -
         tokens = corpus.held_out(split)
         tokens = tokens.draw(2, by=("speaker", "phone")) if split == "train" else tokens
         if len(tokens):
-            per_token = model.bits_per_dim(images(tokens), draws)
+            per_token = torch.cat([model.bits_per_dim(pictures, draws) for pictures, _ in batches(tokens)])
             per_speaker = pd.Series(per_token.numpy()).groupby(tokens.table.speaker.to_numpy()).mean()
             bits[split] = interval(per_speaker) | {"tokens": len(tokens)}
-    codes = (model.encode(pictures) for pictures, _ in batches(corpus))  # one batch in memory at a time
+    codes = (model.encode(pictures) for pictures, _ in batches(corpus))
     error = max((model.decode(code) - code.image).abs().max().item() for code in codes)
     drawn = (model.sample(min(50, samples), seed=seed) for seed in range(-(-samples // 50)))
     finite = [torch.isfinite(pictures).float().mean().item() for pictures in drawn]

@@ -33,6 +33,11 @@ def main(arguments: list[str] | None = None) -> int:
     except StudyError as error:
         print(f"vowelflow: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # whoever was reading has seen enough, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        print(f"vowelflow: error: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("vowelflow: stopped", file=sys.stderr)
         return 130
@@ -116,7 +121,8 @@ def _train(options) -> None:
     if options.steps:
         profile = replace(profile, iterations=options.steps)
     print(speech.summary(), flush=True)
-    folder = options.out or Path("build/models") / f"{options.profile}-{speech.name}"
+    vowels = "" if options.vowels == "five" else "-" + options.vowels.replace(",", "-")
+    folder = options.out or Path("build/models") / f"{options.profile}-{speech.name}{vowels}"
     train(speech, folder, profile, options.seed, options.minutes or math.inf, options.resume)
     for split, row in measure(folder, speech)["bits_per_dim"].items():
         print(f"{split}: {row['estimate']:.3f} bits per dimension over {row['clusters']} speakers")
@@ -124,16 +130,17 @@ def _train(options) -> None:
 
 
 def _corpus(options) -> None:
-    from .corpus import InputError
+    from .corpus import InputError, save_atomically
     from .judges import vowel_space
     from .readers import load_corpus
 
     corpus = load_corpus(options.name, options.root, options.vowels)
+    if options.save and (len(corpus.sounds) > 1 or corpus.name == "klatt"):
+        raise InputError(f"{options.name} cannot be saved: one corpus of recordings at a time; klatt is made anywhere")
     print(corpus.summary())
     medians = vowel_space(corpus).groupby(["phone", "sex"]).median().round(0)
     print(f"\nformants in Hz, medians of up to 20 segments of each vowel and sex\n{medians.to_string()}")
     if options.save:
-        if len(corpus.sounds) > 1:
-            raise InputError(f"{options.name} has a file for each corpus; save one at a time")
-        shutil.copyfile(corpus.sounds[corpus.name].path, options.save)
+        source = corpus.sounds[corpus.name].path
+        save_atomically(options.save, lambda path: shutil.copyfile(source, path))
         print(f"\nsaved: {options.save}, {options.save.stat().st_size / 1e6:.1f} MB")

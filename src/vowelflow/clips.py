@@ -19,9 +19,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .corpus import FFT, HOP, LEAD, LEFT_OUT, Corpus, InputError, save_atomically
+from .corpus import FFT, HOP, LEAD, LEFT_OUT, RATE, Corpus, InputError, save_atomically
 
 SOUND, MANIFEST = "sound.i16", "manifest.json"
+LAYOUT = [RATE, FFT, HOP, LEAD]  # what the meaning of a clip depends on
 FULL_SCALE = 32768  # int16 levels of a waveform that swings to 1
 
 
@@ -78,11 +79,12 @@ def write_clips(path: Path, rows: Iterable[tuple[dict, np.ndarray]], about: dict
                     levels, step = to_levels(clip)
                     content = levels.astype("<i2").tobytes()
                     file.write(content)
-                    for name, value in (row | {"crc": row.get("crc", zlib.crc32(content))}).items():
+                    crc = zlib.crc32(repr(step).encode(), zlib.crc32(content))
+                    for name, value in (row | {"crc": row.get("crc", crc)}).items():
                         columns.setdefault(name, []).append(value)
                     steps.append(step)
                     lengths.append(len(levels))
-            manifest = {"about": about, "table": columns, "steps": steps, "lengths": lengths}
+            manifest = {"layout": LAYOUT, "about": about, "table": columns, "steps": steps, "lengths": lengths}
             archive.writestr(MANIFEST, json.dumps(manifest))
 
     return save_atomically(path, write)
@@ -96,8 +98,6 @@ def read_clips(path: Path) -> Corpus:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            if damaged := archive.testzip():
-                raise ValueError(f"the checksum of {damaged} is wrong")
             manifest = json.loads(archive.read(MANIFEST))
             entry = archive.getinfo(SOUND)
         with open(path, "rb") as file:  # the data of a stored entry follow its header, name and extra field
@@ -107,6 +107,10 @@ def read_clips(path: Path) -> Corpus:
         samples = np.memmap(path, "<i2", "r", start, (size,)) if size else np.empty(0, np.int16)
         offsets = np.cumsum([0, *manifest["lengths"]])
         table, about = pd.DataFrame(manifest["table"]), manifest["about"]
+        if manifest["layout"] != LAYOUT:
+            raise ValueError("it is of another version")
+        if zlib.crc32(samples) != entry.CRC:
+            raise ValueError(f"the checksum of {SOUND} is wrong")
         if entry.compress_type or offsets[-1] != size or len(table) != len(manifest["steps"]):
             raise ValueError("its parts do not fit together")
         table["place"] = np.arange(len(table))

@@ -27,7 +27,7 @@ ALL_VOWELS = (
     *("aa", "ae", "ah", "ao", "aw", "ax", "ax-h", "axr", "ay", "eh"),
     *("er", "ey", "ih", "ix", "iy", "ow", "oy", "uh", "uw", "ux"),
 )
-LEFT_OUT = ("reason", "phone", "sex", "count")
+LEFT_OUT = ("corpus", "reason", "phone", "sex", "count")
 COLUMNS = ("corpus", "utterance", "speaker", "sex", "phone", "word", "start", "end", "split", "path")
 
 
@@ -39,8 +39,13 @@ def cache_dir() -> Path:
     """The folder for files that can be made again: ``VOWELFLOW_CACHE`` or the user's cache."""
     import pooch
 
-    folder = Path(os.environ.get("VOWELFLOW_CACHE") or pooch.os_cache("vowelflow"))
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = Path(os.environ.get("VOWELFLOW_CACHE") or pooch.os_cache("vowelflow")).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: no place for a cache ({error.strerror}); name another in VOWELFLOW_CACHE"
+        ) from None
     return folder
 
 
@@ -75,7 +80,7 @@ class Corpus:
         sounds: by corpus, what gives the clip at a place.
         licence: what may be done with what is made from it.
         note: how it came to be chosen, for the banner of every notebook.
-        left_out: what was not taken: columns ``reason``, ``phone``, ``sex`` and ``count``.
+        left_out: what was not taken: columns ``corpus``, ``reason``, ``phone``, ``sex`` and ``count``.
         problems: files that could not be used as they are: which, why, and the remedy, a line each.
     """
 
@@ -153,18 +158,18 @@ class Corpus:
 
     @property
     def fingerprint(self) -> str:
-        """Twelve hex digits that change when any segment's label, times, split or sound does."""
-        table = self.table[[*COLUMNS, "crc"]].drop(columns="path")
+        """Twelve hex digits that change when a segment's label, times, split or checksum does."""
+        table = self.table.filter([*COLUMNS, "crc", "shared"]).drop(columns="path")
         return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()[:12]
 
-    def summary(self, problems: int = 40) -> str:
-        """What is there, as text: counts, speakers, durations, what was left out, problems."""
+    def summary(self) -> str:
+        """What is there, as text: counts, speakers, durations, what was left out, problems by file."""
         table = self.table.assign(ms=(self.table.end - self.table.start) * 1000 / RATE)
         counts = pd.crosstab(table.phone, table.sex, margins=True, margins_name="all")
         length = table.groupby("phone").ms.describe()[["mean", "min", "50%", "max"]].round().astype(int)
         split = table.groupby(["corpus", "split"]).agg(segments=("phone", "size"), speakers=("speaker", "nunique"))
         each = table.groupby("speaker").size()
-        left_out = self.left_out.groupby("reason")["count"].sum().sort_values(ascending=False)
+        left_out = self.left_out.groupby(["corpus", "reason"])["count"].sum().sort_values(ascending=False)
         lines = [
             f"{self.name}: {len(table)} segments, {len(each)} speakers ({self.note})",
             f"licence: {self.licence}",
@@ -175,12 +180,10 @@ class Corpus:
             f"segments of a speaker: {each.min()} to {each.max()}, median {each.median():.0f}",
             f"padding: {padding_share(self):.0%} of the pixels of all pictures",
             f"\nleft out: {'' if len(left_out) else 'nothing'}",
-            *(f"  {count:6d}  {reason}" for reason, count in left_out.items()),
+            *(f"  {count:6d}  {corpus}: {reason}" for (corpus, reason), count in left_out.items()),
             f"\nproblems: {len(self.problems)}",
-            *(f"  {problem}" for problem in self.problems[:problems]),
+            *(f"  {problem}" for problem in self.problems),
         ]
-        if len(self.problems) > problems:
-            lines.append(f"  ... and {len(self.problems) - problems} more; they are in Corpus.problems")
         return "\n".join(lines)
 
 
@@ -194,8 +197,16 @@ def join(corpora: Sequence[Corpus]) -> Corpus:
     """Several corpora as one; the column ``corpus`` keeps the origin of every segment.
 
     A speaker's name that two corpora share gets the corpus's name in front: they are two people.
+
+    Raises:
+        InputError: corpora that share recordings, as TIMIT and its sample do: a speaker would be in two splits.
     """
-    tables = []
+    tables, owners = [], {}
+    for corpus in corpora:
+        recorded = corpus.table[corpus.table["corpus"] != "klatt"]  # whose checksums are all the same
+        for key in set(zip(recorded.crc, recorded.start, recorded.end)):
+            if (other := owners.setdefault(key, corpus.name)) != corpus.name:
+                raise InputError(f"{other} and {corpus.name} hold the same recordings; take one of them")
     for corpus in corpora:
         others = set().union(*(other.table.speaker for other in corpora if other is not corpus))
         names = corpus.table.speaker.mask(corpus.table.speaker.isin(others), f"{corpus.name}:" + corpus.table.speaker)
@@ -206,7 +217,7 @@ def join(corpora: Sequence[Corpus]) -> Corpus:
         {name: clips for corpus in corpora for name, clips in corpus.sounds.items()},
         "; ".join(corpus.licence for corpus in corpora),
         "; ".join(f"{corpus.name}: {corpus.note}" for corpus in corpora),
-        pd.concat([one.left_out.assign(reason=f"{one.name}: " + one.left_out.reason) for one in corpora]),
+        pd.concat([corpus.left_out for corpus in corpora], ignore_index=True),
         [f"{corpus.name}: {problem}" for corpus in corpora for problem in corpus.problems],
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import tempfile
 import threading
@@ -60,15 +59,19 @@ def fetch_sample(licence: str) -> Path:
         cache_dir(), "", registry=registry, urls={"timit.zip": SAMPLE_ADDRESS}, retry_if_failed=TRIES - 1
     )
     print(f"fetching the sample of TIMIT (22 MB) from {SAMPLE_ADDRESS}\n{licence}", file=sys.stderr, flush=True)
-    try:
-        loader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=SILENCE)
-        archive = Path(shelf.fetch("timit.zip", downloader=loader))
-    except (requests.RequestException, OSError, ValueError) as error:
-        raise InputError(
-            f"{SAMPLE_ADDRESS} could not be fetched ({error}); fetch it by hand, unpack it, and give the folder as root"
-        ) from None
-    unpack(archive, folder)
-    archive.unlink()
+    with tempfile.TemporaryDirectory(dir=cache_dir()) as name:  # its own: others may be fetching too
+        shelf = pooch.create(
+            name, "", registry={"timit.zip": SAMPLE_HASH}, urls={"timit.zip": SAMPLE_ADDRESS}, retry_if_failed=TRIES - 1
+        )
+        try:
+            loader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=SILENCE)
+            archive = Path(shelf.fetch("timit.zip", downloader=loader))
+        except (requests.RequestException, OSError, ValueError) as error:
+            raise InputError(
+                f"{SAMPLE_ADDRESS} could not be fetched ({error});"
+                " fetch it by hand, unpack it, and give the folder as root"
+            ) from None
+        unpack(archive, folder)
     return folder
 
 
@@ -93,5 +96,8 @@ def unpack(archive: Path, folder: Path) -> None:
         except Exception as error:  # a damaged archive fails in many ways
             raise InputError(f"{archive}: cannot be unpacked ({error}); fetch it again") from None
         top = list(inside.iterdir())
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(top[0] if len(top) == 1 and top[0].is_dir() else inside, folder)
+        try:
+            os.replace(top[0] if len(top) == 1 and top[0].is_dir() else inside, folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was faster
+                raise

@@ -73,7 +73,8 @@ def klatt_corpus(speakers: int = 48, tokens: int = 8, seed: int = 0) -> Corpus:
     if speakers % 2:
         raise InputError(f"speakers={speakers} is odd; give an even number, half women and half men")
     # Another recipe or another Praat makes other sounds, so both are part of the name.
-    recipe = hashlib.sha256(Path(__file__).read_bytes() + version("praat-parselmouth").encode()).hexdigest()[:10]
+    code = b"".join(Path(__file__).with_name(name).read_bytes() for name in ("klatt.py", "clips.py", "corpus.py"))
+    recipe = hashlib.sha256(code + version("praat-parselmouth").encode()).hexdigest()[:10]
     path = cache_dir() / f"klatt-{speakers}x{tokens}-seed{seed}-{recipe}.zip"
     try:
         return read_clips(path)

@@ -14,8 +14,9 @@ import os
 import re
 import stat
 import sys
+import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,11 +37,12 @@ LICENCES = {
     "textgrid": "the user's own recordings: whoever made them decides",
 }
 TIMIT_PHONES = set(
-    "b d g p t k dx q bcl dcl gcl pcl tcl kcl jh ch s sh z zh f th v dh m n ng em en eng nx l r w y hh hv el pau epi h# 1 2".split()
+    "b d g p t k dx q bcl dcl gcl pcl tcl kcl jh ch s sh z zh f th v dh m n ng em en eng nx l r w y hh hv el pau epi h#".split()
 ) | set(ALL_VOWELS)
 ARPABET = set("b d g p t k jh ch s sh z zh f th v dh m n ng l r w y hh".split()) | set(ALL_VOWELS)
 SILENCES = {"", "sil", "sp", "spn", "nsn", "<eps>"}  # what aligners write where there is no phone
-SOUNDS = (".wav", ".flac", ".sph", ".aif", ".aiff")
+SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".au", ".caf", ".sph")
+OTHERS = "other phones and silences"
 PHONE_TIERS = re.compile(r"(.* - )?(phones?|phonemes?|segments?|mau)", re.IGNORECASE)
 WORD_TIERS = re.compile(r"(.* - )?(words?|ort-mau)", re.IGNORECASE)
 MOST_FILES = 200_000  # without a label among them, a folder is the wrong one
@@ -48,6 +50,8 @@ SLACK = 0.1  # s that labels and sound may end apart
 TOUCH = 1e-3  # s that intervals of a TextGrid may lie apart
 LONGEST_HOURS = 4  # of one recording
 LARGEST_TEXT = 20_000_000  # bytes of one file of labels
+LOUDEST = 1e6  # times full scale: beyond it a file of floats holds no sound
+KEPT_DAYS = 30  # that a file of clips stays in the cache without being used
 
 
 @dataclass
@@ -115,7 +119,7 @@ def wanted_phones(phones) -> list[str]:
     """``five``, ``all``, or labels -> a list of labels."""
     if isinstance(phones, str):
         phones = {"five": VOWELS, "all": ALL_VOWELS}.get(phones) or phones.split(",")
-    labels = list(dict.fromkeys(plain_label(label) for label in phones))
+    labels = list(dict.fromkeys(map(plain_label, phones))) if isinstance(phones, Iterable) else []
     if not labels or not all(labels):
         raise InputError(f"phones={phones!r} names no label; give five, all, or labels such as aa,iy")
     return labels
@@ -123,7 +127,7 @@ def wanted_phones(phones) -> list[str]:
 
 def plain_label(label: str) -> str:
     """A label of the ARPABET in lower case and without its stress digit, any other as it is."""
-    bare = label.strip()
+    bare = str(label).strip()
     lower = re.sub(r"(?<=[a-z])[012]$", "", bare.lower())
     # One letter alone is left as it is: S and s are two sounds in other alphabets.
     return lower if len(lower) > 1 and lower in ARPABET | SILENCES else bare
@@ -186,7 +190,11 @@ def _read(name: str, root: Path, wanted: list[str]) -> Corpus:
     path = cache_dir() / "clips" / f"{name}-{key}.zip"
     try:
         corpus = read_clips(path)
+        path.touch()
     except InputError:  # absent or damaged: make it again
+        for old in path.parent.glob(f"{name}-{'?' * len(key)}.zip"):
+            if time.time() - old.stat().st_mtime > KEPT_DAYS * 86_400:
+                old.unlink()
         about = {"name": name, "labels": wanted, "facts": {"licence": LICENCES[name], "problems": problems}}
         write_clips(path, _rows(root, files, about), about)
         corpus = read_clips(path)
@@ -200,17 +208,24 @@ def _saved(path: Path, name: str, wanted: list[str]) -> Corpus:
         raise InputError(f"{path} holds {corpus.name}, not {name}")
     if missing := set(wanted) - set(corpus.sounds[name].labels):
         raise InputError(f"{path} was saved without {', '.join(sorted(missing))}; save it again with these labels")
-    return replace(corpus, note=f"named by the user, read from {path.name}").filter(phone=wanted)
+    kept = corpus.filter(phone=wanted)
+    if not len(kept):
+        raise InputError(f"{path} has no segment labelled {', '.join(wanted)}; ask for other labels")
+    left_out = corpus.left_out.copy()
+    left_out.loc[left_out.phone.isin(set(corpus.sounds[name].labels) - set(wanted)), "reason"] = OTHERS
+    return replace(kept, note=f"named by the user, read from {path.name}", left_out=left_out)
 
 
 def survey(root: Path) -> tuple[dict[str, list[Path]], list, list[str]]:
     """The files below a folder by suffix in lower case; the size and time of each; what could not be opened.
 
-    Links are followed, but no folder is entered twice; names that begin with a dot are passed over.
+    Links that lead out of it are followed, those to folders inside are not: they are met under their
+    own name. Names that begin with a dot are passed over.
     """
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give the folder of the corpus as root")
     files, stamps, problems, entered, count = defaultdict(list), [], [], set(), 0
+    home = os.path.realpath(root)
 
     def complain(error: OSError) -> None:
         problems.append(f"{_within(root, error.filename)}: cannot be opened ({error.strerror}); passed over")
@@ -221,10 +236,12 @@ def survey(root: Path) -> tuple[dict[str, list[Path]], list, list[str]]:
             inner.clear()
             continue
         entered.add((status.st_dev, status.st_ino))
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
         here = Path(folder)
+        for name in (name for name in [*inner, *names] if not name.isprintable()):
+            problems.append(f"{_within(root, here)}: letters of the name {name!r} cannot be shown; rename it")
+        inner[:] = sorted(name for name in inner if _plain(name) and not _leads_back(here / name, home))
         stamps.append(_within(root, here))
-        for name in sorted(name for name in names if not name.startswith(".")):
+        for name in sorted(filter(_plain, names)):
             try:
                 status = os.stat(os.path.join(folder, name))
             except OSError as error:
@@ -234,11 +251,19 @@ def survey(root: Path) -> tuple[dict[str, list[Path]], list, list[str]]:
                 problems.append(f"{_within(root, here / name)}: a device or pipe, no file; passed over")
                 continue
             files[os.path.splitext(name)[1].lower()].append(here / name)
-            stamps.append((name, status.st_size, status.st_mtime_ns))
+            stamps.append((name, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
         count += len(names)
         if count > MOST_FILES and not (files[".phn"] or files[".textgrid"]):
             raise InputError(f"{root}: more than {MOST_FILES:,} files and no labels yet; give the corpus's own folder")
     return files, stamps, problems
+
+
+def _plain(name: str) -> bool:
+    return not name.startswith(".") and name.isprintable()
+
+
+def _leads_back(folder: Path, home: str) -> bool:
+    return folder.is_symlink() and Path(os.path.realpath(folder)).is_relative_to(home)
 
 
 def _within(root: Path, path: str | Path) -> str:
@@ -291,7 +316,7 @@ def _rows(root: Path, files: dict, about: dict) -> Iterator[tuple[dict, np.ndarr
             f"{root} has no segment labelled {', '.join(wanted)}; its labels are {', '.join(sorted(filter(None, found))[:12])}. "
             "Check that root is the right folder"
         )
-    about["left_out"] = [(*key, count) for key, count in left_out.items()]
+    about["left_out"] = [(name, *key, count) for key, count in left_out.items()]
     about["split"] = _split(pd.DataFrame(speakers, columns=["speaker", "sex", "part"]), problems)
 
 
@@ -303,8 +328,11 @@ def known_phones(name: str) -> set[str] | None:
 def _sorted_out(utterance: Utterance, sound: np.ndarray, wanted: list[str], known: set[str] | None):
     """Every labelled segment with the reason to leave it out, which is empty for those to keep."""
     phones = sorted(utterance.phones)
-    overlaps = {k for k in range(1, len(phones)) if phones[k][0] < phones[k - 1][1]}
-    overlaps |= {k - 1 for k in overlaps}
+    overlaps, last = set(), 0  # the place of the phone that ends last so far
+    for k in range(1, len(phones)):
+        if phones[k][0] < phones[last][1]:
+            overlaps |= {k, last}
+        last = max(k, last, key=lambda place: phones[place][1])
     for place, (start, end, phone) in enumerate(phones):
         milliseconds = -(-(end - start) // HOP)
         if known is not None and phone.lower() not in known:
@@ -312,9 +340,11 @@ def _sorted_out(utterance: Utterance, sound: np.ndarray, wanted: list[str], know
         elif phone == "spn":
             reason = "labelled spn: speech that the aligner could not label"
         elif phone not in wanted:
-            reason = "other phones and silences"
+            reason = OTHERS
+        elif end - start < HOP:
+            reason = "shorter than 1 ms"
         elif place in overlaps:
-            reason = "overlaps the label beside it"
+            reason = "overlaps another label"
         elif end > len(sound) + HOP:
             reason = "runs past the end of the sound"
         elif milliseconds > FRAMES:
@@ -353,8 +383,10 @@ def read_sound(utterance: Utterance) -> np.ndarray:
             raise InputError(f"{path}: {info.samplerate} Hz, but its labels count samples at {RATE} Hz; resample it")
         if info.samplerate < RATE:
             raise InputError(f"{path}: {info.samplerate} Hz; the study needs {RATE} Hz or more, record it again")
-        if not 0 < info.duration < LONGEST_HOURS * 3600:
-            raise InputError(f"{path}: {info.duration / 3600:.1f} hours of sound; give 0 to {LONGEST_HOURS} hours")
+        if not info.frames:
+            raise InputError(f"{path}: no samples, or a header that was never completed; write it anew")
+        if info.duration > LONGEST_HOURS * 3600:
+            raise InputError(f"{path}: {info.duration / 3600:.0f} hours of sound; cut it, {LONGEST_HOURS} at most")
         plain = info.subtype == "PCM_16" and info.samplerate == RATE
         sound, _ = soundfile.read(path, dtype="int16" if plain else "float32")
     except (soundfile.LibsndfileError, OSError) as error:
@@ -362,8 +394,8 @@ def read_sound(utterance: Utterance) -> np.ndarray:
         raise InputError(f"{path}: not a sound that can be read ({reason}); make it a 16-bit WAV file") from None
     if len(sound) < info.frames:
         raise InputError(f"{path}: {len(sound)} of {info.frames} samples are there; it is cut, get it again")
-    if not np.isfinite(sound).all():
-        raise InputError(f"{path}: holds samples that are not finite numbers; make it again")
+    if sound.dtype != np.int16 and not (np.abs(sound) < LOUDEST).all():  # what is not a number is not smaller
+        raise InputError(f"{path}: holds samples that are no sound: not finite, or enormous; make it again")
     if info.samplerate > RATE:
         import librosa
 
@@ -377,16 +409,16 @@ def _spanning(words: list[tuple[int, int, str]], start: int, end: int) -> str:
 
 
 def _split(speakers: pd.DataFrame, problems: list[str]) -> dict[str, str]:
-    """Split of every speaker: as the corpus says, else ``split_by_speaker``.
+    """Split of every speaker: as the corpus says if it names test speakers, else ``split_by_speaker``.
 
-    Where a corpus names train and test speakers but no valid ones, these are cut from training.
+    Where it names no valid speakers, these are cut from training.
     """
     speakers = speakers.drop_duplicates().sort_values("speaker")
     for speaker in speakers.speaker[speakers.speaker.duplicated()].unique():
         problems.append(f"speaker {speaker} is said to be in several parts, or of two sexes; taken for training")
         speakers.loc[speakers.speaker == speaker, "part"] = "train"
     speakers = speakers.drop_duplicates("speaker")
-    if not speakers.part.any():
+    if "test" not in set(speakers.part):
         return split_by_speaker(speakers)
     split = dict(zip(speakers.speaker, speakers.part.replace("", "train")))
     if "valid" not in split.values():
@@ -409,32 +441,42 @@ def _timit(root: Path, files: dict, problems: list[str]):
         raise InputError(f"{root}: no .phn file in it or below; it is not laid out as TIMIT is")
     beside = {(path.parent, path.stem.lower(), path.suffix.lower()): path for paths in files.values() for path in paths}
     labelled = {(path.parent, path.stem.lower()) for path in labels}
-    unlabelled = [
-        path for path in files[".wav"] if (path.parent, path.stem.lower().removesuffix(".wav")) not in labelled
-    ]
+    sounds = (path for suffix in SOUNDS for path in files[suffix])
+    unlabelled = [path for path in sounds if (path.parent, path.stem.lower().removesuffix(".wav")) not in labelled]
 
     def parse(path: Path) -> Utterance:
         match = re.fullmatch(r"(?:dr\d-)?([fm])(\w+)", path.parent.name.lower())
         if not match:
             raise InputError(f"{path}: its folder should be named <sex><initials>, as fvmh0; rename it")
         speaker, sentence = "".join(match.groups()), path.stem.lower()
-        sound, words = (beside.get((path.parent, sentence, suffix)) for suffix in (".wav", ".wrd"))
+        # Some copies keep the SPHERE file as SA1.WAV and a converted one as SA1.WAV.wav, or that one alone.
+        sound = beside.get((path.parent, sentence, ".wav")) or beside.get((path.parent, f"{sentence}.wav", ".wav"))
         if sound is None:
             raise InputError(f"{path}: no sound file of the same name beside it; put it there")
         part = next((p.lower() for p in path.relative_to(root).parts if p.lower() in ("train", "test")), "")
-        spoken = _lines(words) if words else []
+        spoken = beside.get((path.parent, sentence, ".wrd"))
+        words = _words(lambda: _lines(spoken), root, problems) if spoken else []
         return Utterance(
-            f"{speaker}-{sentence}", speaker, match[1], part, sound, _lines(path), spoken,
+            f"{speaker}-{sentence}", speaker, match[1], part, sound, _lines(path), words,
             in_samples=True, shared=sentence.startswith("sa"),
         )  # fmt: skip
 
     return labels, parse, unlabelled
 
 
+def _words(read: Callable[[], list], root: Path, problems: list[str]) -> list[tuple[int, int, str]]:
+    """Word labels, or none: they only fill a column, so a fault in them costs no vowel."""
+    try:
+        return read()
+    except InputError as error:
+        problems.append(f"{str(error).removeprefix(str(root) + os.sep)}; its words are not used")
+        return []
+
+
 def _lines(path: Path) -> list[tuple[int, int, str]]:
     """Lines of ``start end label``."""
     rows = []
-    for number, line in enumerate(_text(path).splitlines(), 1):
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", _text(path)), 1):
         fields = line.split()
         if not fields:
             continue
@@ -442,7 +484,7 @@ def _lines(path: Path) -> list[tuple[int, int, str]]:
             start, end, label = int(fields[0]), int(fields[1]), fields[2].lower()
         except (ValueError, IndexError):
             raise InputError(f"{path}, line {number}: {line[:60]!r} is not 'start end label'; mend the line") from None
-        if not 0 <= start < end:
+        if not 0 <= start <= end:
             raise InputError(f"{path}, line {number}: times {start} to {end} do not rise; mend the line")
         rows.append((start, end, label))
     return rows
@@ -455,21 +497,18 @@ def _librispeech(root: Path, files: dict, problems: list[str]):
         raise InputError(f"{root}: no SPEAKERS.TXT in it or below; it comes with LibriSpeech, put it there")
     lines = [line.split("|") for line in _text(lists[0]).splitlines() if line.strip() and not line.startswith(";")]
     sexes = {line[0].strip(): line[1].strip().lower() for line in lines if len(line) > 1}
-    sounds, unlabelled = _paired(root, files, problems, lambda path: path.stem)
+    find, unlabelled = _paired(root, files, lambda path: path.stem)
 
     def parse(path: Path) -> Utterance:
         if not re.fullmatch(r"\d+-\d+-\d+", path.stem):
             raise InputError(f"{path}: should be named <speaker>-<chapter>-<utterance>; rename it")
-        if path.stem not in sounds:
-            raise InputError(f"{path}: no sound of this utterance; put it below the same folder")
         speaker = path.stem.split("-")[0]
         if sexes.get(speaker) not in ("f", "m"):
             raise InputError(f"{path}: speaker {speaker} is not in {lists[0].name} with F or M; add a line")
-        sound = sounds[path.stem]
-        parts = {"train": "train", "dev": "valid", "test": "test"}
-        subset = re.search("/(train|dev|test)-(clean|other)", f"/{_within(root, sound)}")
-        part = parts[subset[1]] if subset else ""
-        return Utterance(path.stem, speaker, sexes[speaker], part, sound, *_tiers(path))
+        sound, parts = find(path), {"train": "train", "dev": "valid", "test": "test"}
+        subsets = [re.fullmatch(r"(train|dev|test)-(clean|other)(-\d+)?", part) for part in sound.absolute().parts]
+        part = next((parts[subset[1]] for subset in reversed(subsets) if subset), "")
+        return Utterance(path.stem, speaker, sexes[speaker], part, sound, *_tiers(path, root, problems))
 
     return files[".textgrid"], parse, unlabelled
 
@@ -484,25 +523,29 @@ def _textgrid(root: Path, files: dict, problems: list[str]):
     if not lists:
         raise InputError(f"{root}: no speakers.csv in it or below; write one with the columns speaker and sex")
     people = _speakers(lists[0])
-    sounds, unlabelled = _paired(root, files, problems, lambda path: (path.parent.name, path.stem))
+    find, unlabelled = _paired(root, files, lambda path: (path.parent.name, path.stem))
 
     def parse(path: Path) -> Utterance:
-        speaker, key = path.parent.name, (path.parent.name, path.stem)
+        speaker = path.parent.name
         if speaker not in people:
             raise InputError(f"{path}: its folder {speaker!r} is no speaker of {lists[0].name}; add a line")
-        if key not in sounds:
-            raise InputError(f"{path}: no sound {path.stem!r} in a folder {speaker!r}; put it there")
-        return Utterance(f"{speaker}-{path.stem}", speaker, *people[speaker], sounds[key], *_tiers(path))
+        name = _within(root, path.with_suffix(""))
+        return Utterance(name, speaker, *people[speaker], find(path), *_tiers(path, root, problems))
 
     return files[".textgrid"], parse, unlabelled
 
 
 def _speakers(path: Path) -> dict[str, tuple[str, str]]:
-    """Sex and split of every speaker, from a table."""
-    rows = list(csv.DictReader(_text(path).splitlines(), delimiter="\t" if path.suffix.lower() == ".tsv" else ","))
+    """Sex and split of every speaker, from a table with commas, semicolons or tabs."""
+    lines = _text(path).splitlines()
+    head = lines[0] if lines else ""
+    try:
+        rows = list(csv.DictReader(lines, delimiter=max(",;\t", key=head.count)))
+    except csv.Error as error:
+        raise InputError(f"{path}: not a table ({error}); save it as CSV") from None
     people = {}
     for number, row in enumerate(rows, 2):
-        row = {(key or "").strip().lower(): (value or "").strip() for key, value in row.items() if key is not None}
+        row = {(key or "").strip().lower(): str(value or "").strip() for key, value in row.items()}
         sex, part = row.get("sex", "").lower()[:1], row.get("split", "").lower()
         if not row.get("speaker") or sex not in ("f", "m") or part not in ("", "train", "valid", "test"):
             raise InputError(
@@ -511,21 +554,37 @@ def _speakers(path: Path) -> dict[str, tuple[str, str]]:
         if row["speaker"] in people:
             raise InputError(f"{path}, line {number}: speaker {row['speaker']} is there twice; keep one line")
         people[row["speaker"]] = sex, part
+    if not people:
+        raise InputError(f"{path}: holds no speaker; write a line speaker,sex and one for each speaker")
     return people
 
 
-def _paired(root: Path, files: dict, problems: list[str], key) -> tuple[dict, list[Path]]:
-    """Sounds by key, and those that have no TextGrid of the same key."""
+def _paired(root: Path, files: dict, key: Callable) -> tuple[Callable[[Path], Path], list[Path]]:
+    """What finds the sound of a TextGrid, and the sounds that have none.
+
+    It is the one beside it, of the same name, or the only one with the same ``key``.
+    """
     if not files[".textgrid"]:
         raise InputError(f"{root}: no .TextGrid file in it or below; put the alignments there")
-    sounds, labelled = {}, {key(path) for path in files[".textgrid"]}
-    for path in (path for suffix in SOUNDS for path in files[suffix]):
-        if (first := sounds.setdefault(key(path), path)) != path:
-            problems.append(f"{_within(root, path)}: the same utterance as {_within(root, first)}, which is used")
-    return sounds, [path for one, path in sounds.items() if one not in labelled]
+    beside, others = {}, defaultdict(list)
+    for path in (path for suffix in reversed(SOUNDS) for path in files[suffix]):
+        beside[path.parent, path.stem] = path
+        others[key(path)].append(path)
+    labelled = {key(path) for path in files[".textgrid"]}
+
+    def find(path: Path) -> Path:
+        candidates = others[key(path)]
+        if sound := beside.get((path.parent, path.stem)):
+            return sound
+        if len(candidates) != 1:
+            said = ", ".join(_within(root, one) for one in candidates) or "none"
+            raise InputError(f"{path}: one sound of this utterance is needed, but there are: {said}; put it beside")
+        return candidates[0]
+
+    return find, [path for one, paths in others.items() if one not in labelled for path in paths]
 
 
-def _tiers(path: Path) -> tuple[list, list, int]:
+def _tiers(path: Path, root: Path, problems: list[str]) -> tuple[list, list, int]:
     """Phones, words and the end of a TextGrid, in samples; parsed by praatio."""
     from praatio.utilities.textgrid_io import parseTextgridStr
 
@@ -538,7 +597,8 @@ def _tiers(path: Path) -> tuple[list, list, int]:
             names = ", ".join(name for name, _ in tiers) or "none"
             raise InputError(f"{path}: {len(found)} tiers are called phones (there are {names}); name one so")
         phones = [(start, end, plain_label(label)) for start, end, label in _entries(path, found[0])]
-        return phones, _entries(path, words[0]) if len(words) == 1 else [], round(found[0]["xmax"] * RATE)
+        spoken = _words(lambda: _entries(path, words[0]), root, problems) if len(words) == 1 else []
+        return phones, spoken, round(found[0]["xmax"] * RATE)
     except InputError:
         raise
     except Exception as error:  # the parser has no common exception for what is not a TextGrid
@@ -547,11 +607,13 @@ def _tiers(path: Path) -> tuple[list, list, int]:
 
 def _entries(path: Path, tier: dict) -> list[tuple[int, int, str]]:
     """The intervals of a tier, which by definition follow one another from its beginning to its end."""
-    rows, last = [], tier["xmin"]
+    rows, last = [], 0.0
     for start, end, label in tier["entries"]:
         start, end = float(start), float(end)
-        if not start < end or abs(start - last) > TOUCH:
-            raise InputError(f"{path}: intervals of {tier['name']!r} do not follow one another at {start} s; mend it")
+        if not start <= end or abs(start - last) > TOUCH:
+            raise InputError(
+                f"{path}: intervals of {tier['name']!r} do not follow one another from 0 s on, see {start} s; mend it"
+            )
         rows.append((round(start * RATE), round(end * RATE), label))
         last = end
     if abs(last - tier["xmax"]) > TOUCH:

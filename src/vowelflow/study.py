@@ -144,7 +144,8 @@ def run_study(corpus="auto", root=None, profile="cpu", seed=0, only=None, build=
     # The corpus is settled now: a network that comes or goes must not give the next notebook another.
     os.environ["VOWELFLOW_OFFLINE"] = "1"
     # Kernels start in the repository; a relative root keeps the user's folders out of the book.
-    places = [os.path.relpath(Path(place).expanduser(), home) for place in str(root or "").split(os.pathsep) if place]
+    places = str(root or "").split(os.pathsep) if "+" in corpus else [str(root or "")]
+    places = [os.path.relpath(Path(place).expanduser(), home) if place else "" for place in places]
     root = os.pathsep.join(places) or None
     parameters = {"corpus": corpus, "root": root, "profile": profile, "seed": seed}
     origin = {"corpus": speech.name, "licence": speech.licence, "profile": profile, "seed": seed}
