@@ -105,7 +105,7 @@ def test_a_fault_that_stays_is_told_with_the_remedy_and_leaves_nothing(server, t
     start = time.monotonic()
     with pytest.raises(InputError, match=said) as error:
         load_corpus("timit-sample")
-    assert "fetch it by hand, unpack it, and give the folder as root" in str(error.value)
+    assert "fetch it by hand, unpack it, and give the folder: --root DIR, or TIMIT_SAMPLE_ROOT" in str(error.value)
     assert len(server.asked) == 3 and time.monotonic() - start < 10 and kept(tmp_path) == []
 
 

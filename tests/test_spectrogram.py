@@ -146,6 +146,13 @@ def test_quantize_has_256_levels():
     assert sp.quantize(x).tolist() == [0, 1, 0, 128, 255]
 
 
+def test_phases_or_frames_that_do_not_fit_are_refused(made):
+    for phase, frames in ((made[1], 288), (made[1][0, :100], 288), (made[1][0], 400), (made[1][0], 0)):
+        with pytest.raises(InputError, match=r"give one picture, its phase \(257, 288\), and 1 to 288 frames"):
+            sp.to_audio(made[0][0], phase, frames=frames)
+    assert np.array_equal(sp.to_audio(made[0][0], made[1][0].double()), sp.to_audio(made[0][0], made[1][0]))
+
+
 def test_a_picture_of_another_shape_is_refused():
     with pytest.raises(InputError, match=r"288x288, frequency x time, not \(257, 288\)"):
         sp.to_audio(torch.zeros(257, 288), torch.zeros(257, 288))

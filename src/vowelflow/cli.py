@@ -135,11 +135,13 @@ def _corpus(options) -> None:
     from .readers import load_corpus
 
     corpus = load_corpus(options.name, options.root, options.vowels)
-    if options.save and (len(corpus.sounds) > 1 or corpus.name == "klatt"):
-        raise InputError(f"{options.name} cannot be saved: one corpus of recordings at a time; klatt is made anywhere")
+    if options.save and (len(corpus.sounds) > 1 or corpus.name == "klatt" or Path(options.root or "").is_file()):
+        raise InputError(
+            f"{options.name} cannot be saved: one corpus at a time, from its folder; klatt is made anywhere"
+        )
     print(corpus.summary())
     medians = vowel_space(corpus).groupby(["phone", "sex"]).median().round(0)
-    print(f"\nformants in Hz, medians of up to 20 segments of each vowel and sex\n{medians.to_string()}")
+    print(f"\nformants in Hz (Praat, Burg), for a first look: medians of at most 20 segments\n{medians.to_string()}")
     if options.save:
         source = corpus.sounds[corpus.name].path
         save_atomically(options.save, lambda path: shutil.copyfile(source, path))

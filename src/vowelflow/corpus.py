@@ -68,7 +68,7 @@ def save_atomically(path: Path, write: Callable[[Path], object]) -> Path:
     return path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Corpus:
     """Speech segments of one source, or of several that were joined.
 
@@ -95,6 +95,9 @@ class Corpus:
     def __len__(self) -> int:
         return len(self.table)
 
+    def __repr__(self) -> str:
+        return f"<Corpus {self.name}: {len(self)} segments, {self.table.speaker.nunique()} speakers>"
+
     def clips(self, rows: Sequence[int]) -> list[np.ndarray]:
         """What the frames of segments see, float32 ``(samples,)`` in [-1, 1] at 16 kHz each.
 
@@ -115,6 +118,8 @@ class Corpus:
 
     def filter(self, **wanted) -> Corpus:
         """Keep the segments whose columns have the wanted value, or one of several.
+
+        ``left_out`` and ``problems`` stay those of the whole corpus.
 
         ``corpus.filter(split="test", phone=["aa", "ae"])``
 
@@ -169,7 +174,11 @@ class Corpus:
         length = table.groupby("phone").ms.describe()[["mean", "min", "50%", "max"]].round().astype(int)
         split = table.groupby(["corpus", "split"]).agg(segments=("phone", "size"), speakers=("speaker", "nunique"))
         each = table.groupby("speaker").size()
-        left_out = self.left_out.groupby(["corpus", "reason"])["count"].sum().sort_values(ascending=False)
+        left_out = []
+        for (corpus, reason), rows in self.left_out.groupby(["corpus", "reason"]):
+            labels = rows[rows.phone != ""].groupby("phone")["count"].sum().nlargest(8)
+            most = ", ".join(f"{label} {count}" for label, count in labels.items())
+            left_out.append(f"{rows['count'].sum():8d}  {corpus}: {reason}" + (f" (most: {most})" if most else ""))
         lines = [
             f"{self.name}: {len(table)} segments, {len(each)} speakers ({self.note})",
             f"licence: {self.licence}",
@@ -180,7 +189,7 @@ class Corpus:
             f"segments of a speaker: {each.min()} to {each.max()}, median {each.median():.0f}",
             f"padding: {padding_share(self):.0%} of the pixels of all pictures",
             f"\nleft out: {'' if len(left_out) else 'nothing'}",
-            *(f"  {count:6d}  {corpus}: {reason}" for (corpus, reason), count in left_out.items()),
+            *left_out,
             f"\nproblems: {len(self.problems)}",
             *(f"  {problem}" for problem in self.problems),
         ]

@@ -54,10 +54,9 @@ def fetch_sample(licence: str) -> Path:
     import requests
 
     folder = cache_dir() / "timit-sample"
-    registry = {"timit.zip": SAMPLE_HASH}
-    shelf = pooch.create(
-        cache_dir(), "", registry=registry, urls={"timit.zip": SAMPLE_ADDRESS}, retry_if_failed=TRIES - 1
-    )
+    by_hand = "fetch it by hand, unpack it, and give the folder: --root DIR, or TIMIT_SAMPLE_ROOT"
+    if os.environ.get("VOWELFLOW_OFFLINE"):
+        raise InputError(f"VOWELFLOW_OFFLINE is set, so {SAMPLE_ADDRESS} is not fetched; {by_hand}")
     print(f"fetching the sample of TIMIT (22 MB) from {SAMPLE_ADDRESS}\n{licence}", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(dir=cache_dir()) as name:  # its own: others may be fetching too
         shelf = pooch.create(
@@ -67,10 +66,7 @@ def fetch_sample(licence: str) -> Path:
             loader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=SILENCE)
             archive = Path(shelf.fetch("timit.zip", downloader=loader))
         except (requests.RequestException, OSError, ValueError) as error:
-            raise InputError(
-                f"{SAMPLE_ADDRESS} could not be fetched ({error});"
-                " fetch it by hand, unpack it, and give the folder as root"
-            ) from None
+            raise InputError(f"{SAMPLE_ADDRESS} could not be fetched ({error}); {by_hand}") from None
         unpack(archive, folder)
     return folder
 

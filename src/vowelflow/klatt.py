@@ -7,6 +7,7 @@ praat-parselmouth: a glottal source filtered by a cascade of formants. Nothing i
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -79,6 +80,7 @@ def klatt_corpus(speakers: int = 48, tokens: int = 8, seed: int = 0) -> Corpus:
     try:
         return read_clips(path)
     except InputError:  # absent or damaged: make it again
+        print("making the synthetic corpus, once", file=sys.stderr, flush=True)
         facts = {
             "licence": "generated here: no restriction",
             "note": f"synthetic, {speakers} speakers, {tokens} tokens of each vowel, seed {seed}",

@@ -15,6 +15,7 @@ import re
 import stat
 import sys
 import time
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -90,13 +91,16 @@ def load_corpus(name: str = "auto", root: str | Path | None = None, phones="five
     Raises:
         InputError: unknown name, or no usable speech in the folder.
     """
-    names, wanted = name.split("+"), wanted_phones(phones)
+    names, wanted = str(name).split("+"), wanted_phones(phones)
     if len(names) > 1:
         if len(set(names)) < len(names) or "auto" in names:
             raise InputError(f"{name!r} cannot be joined: name each corpus once, and none of them auto")
-        roots = str(root).split(os.pathsep) if root else [""] * len(names)
+        roots = root if isinstance(root, list | tuple) else str(root or os.pathsep * (len(names) - 1)).split(os.pathsep)
         if len(roots) != len(names):
-            raise InputError(f"{len(names)} corpora, but {len(roots)} folders; give one each, {os.pathsep!r} between")
+            raise InputError(
+                f"{len(names)} corpora, but {len(roots)} folders; give one each, {os.pathsep!r} between,"
+                f" and nothing for klatt, as in DIR{os.pathsep}"
+            )
         return join([load_corpus(one, place or None, wanted) for one, place in zip(names, roots)])
     if name not in CORPORA:
         raise InputError(f"no corpus {name!r}; there are {', '.join(CORPORA)}, and several with + between")
@@ -105,20 +109,25 @@ def load_corpus(name: str = "auto", root: str | Path | None = None, phones="five
     if name == "klatt":
         if root:
             raise InputError(f"klatt is generated and takes no folder, but root is {root}; leave root out")
-        corpus = klatt_corpus().filter(phone=wanted)
-        if not len(corpus):
-            raise InputError(f"klatt has no segment labelled {', '.join(wanted)}; its labels are {', '.join(VOWELS)}")
-        return corpus
+        return _kept(klatt_corpus(), wanted)
     place = Path(root or _usual_place(name) or _fetched(name)).expanduser()
-    if place.is_file():
-        return _saved(place, name, wanted)
-    return _read(name, place, wanted)
+    return _kept(_saved(place, name, wanted) if place.is_file() else _read(name, place, wanted), wanted)
+
+
+def _kept(corpus: Corpus, wanted: list[str]) -> Corpus:
+    """The segments with wanted labels; a label that none has is a problem, unless all vowels were asked for."""
+    kept = corpus.filter(phone=wanted)
+    if not len(kept):
+        raise InputError(f"{corpus.name} has no segment labelled {', '.join(wanted)}; ask for other labels")
+    missing = sorted(set(wanted) - set(kept.table.phone)) if wanted != list(ALL_VOWELS) else []
+    return replace(kept, problems=[*corpus.problems, *(f"no segment is labelled {label!r}" for label in missing)])
 
 
 def wanted_phones(phones) -> list[str]:
     """``five``, ``all``, or labels -> a list of labels."""
     if isinstance(phones, str):
-        phones = {"five": VOWELS, "all": ALL_VOWELS}.get(phones) or phones.split(",")
+        named = {"five": VOWELS, "all": ALL_VOWELS}
+        phones = [label for part in phones.split(",") for label in named.get(part.strip().lower(), [part])]
     labels = list(dict.fromkeys(map(plain_label, phones))) if isinstance(phones, Iterable) else []
     if not labels or not all(labels):
         raise InputError(f"phones={phones!r} names no label; give five, all, or labels such as aa,iy")
@@ -134,7 +143,10 @@ def plain_label(label: str) -> str:
 
 
 def _usual_place(name: str) -> str | Path | None:
-    given = os.environ.get(name.upper().replace("-", "_") + "_ROOT")
+    variable = name.upper().replace("-", "_") + "_ROOT"
+    given = os.environ.get(variable)
+    if given and not Path(given).expanduser().exists():
+        raise InputError(f"{variable} names {given}, which is not there; correct it or unset it")
     cached = cache_dir() / "timit-sample"
     return given or (cached if name == "timit-sample" and cached.is_dir() else None)
 
@@ -176,7 +188,9 @@ def _recognised(root: Path) -> str:
     if files[".phn"]:
         small = any(re.fullmatch(r"dr\d-\w+", path.parent.name.lower()) for path in files[".phn"])
         return "timit-sample" if small else "timit"
-    return "librispeech" if "speakers.txt" in names else "textgrid"
+    if files[".textgrid"]:
+        return "librispeech" if "speakers.txt" in names else "textgrid"
+    raise InputError(f"{root}: holds none of timit, timit-sample, librispeech and textgrid; give the corpus's folder")
 
 
 # ---- from a folder to a corpus
@@ -192,6 +206,10 @@ def _read(name: str, root: Path, wanted: list[str]) -> Corpus:
         corpus = read_clips(path)
         path.touch()
     except InputError:  # absent or damaged: make it again
+        if name.startswith("timit") and files[".phn"] and _recognised(root) != name:
+            raise InputError(
+                f"{root}: holds {_recognised(root)}, not {name}, and its licence is another; name it so"
+            ) from None
         for old in path.parent.glob(f"{name}-{'?' * len(key)}.zip"):
             if time.time() - old.stat().st_mtime > KEPT_DAYS * 86_400:
                 old.unlink()
@@ -203,17 +221,17 @@ def _read(name: str, root: Path, wanted: list[str]) -> Corpus:
 
 def _saved(path: Path, name: str, wanted: list[str]) -> Corpus:
     """The corpus in a file of clips that was saved elsewhere."""
-    corpus = read_clips(path)
+    try:
+        corpus = read_clips(path)
+    except InputError as error:
+        raise InputError(f"{error}, or give the folder with the recordings, unpacked") from None
     if corpus.name != name:
         raise InputError(f"{path} holds {corpus.name}, not {name}")
     if missing := set(wanted) - set(corpus.sounds[name].labels):
         raise InputError(f"{path} was saved without {', '.join(sorted(missing))}; save it again with these labels")
-    kept = corpus.filter(phone=wanted)
-    if not len(kept):
-        raise InputError(f"{path} has no segment labelled {', '.join(wanted)}; ask for other labels")
     left_out = corpus.left_out.copy()
     left_out.loc[left_out.phone.isin(set(corpus.sounds[name].labels) - set(wanted)), "reason"] = OTHERS
-    return replace(kept, note=f"named by the user, read from {path.name}", left_out=left_out)
+    return replace(corpus, note=f"named by the user, read from {path.name}", left_out=left_out)
 
 
 def survey(root: Path) -> tuple[dict[str, list[Path]], list, list[str]]:
@@ -281,9 +299,6 @@ def _rows(root: Path, files: dict, about: dict) -> Iterator[tuple[dict, np.ndarr
     name, wanted, problems, left_out = about["name"], about["labels"], about["facts"]["problems"], Counter()
     prepare = {"librispeech": _librispeech, "textgrid": _textgrid}.get(name, _timit)
     labels, parse, unlabelled = prepare(root, files, problems)
-    for path in unlabelled:
-        left_out["recordings without labels", "", ""] += 1
-        problems.append(f"{_within(root, path)}: no labels for this recording; skipped")
     speakers, seen, found, kept = [], {}, Counter(), 0
     for path in tqdm(labels, desc=name, unit="utterance", leave=False, disable=None):
         try:
@@ -309,12 +324,17 @@ def _rows(root: Path, files: dict, about: dict) -> Iterator[tuple[dict, np.ndarr
             row |= {"path": _within(root, utterance.sound), "shared": utterance.shared}
             kept += 1
             yield row, cut(sound, start, end)
+    for path in unlabelled:
+        left_out["recordings without labels", "", ""] += 1
+        problems.append(f"{_within(root, path)}: no labels for this recording; skipped")
     if not speakers:
-        raise InputError(f"{root}: no utterance could be used. First problem: {problems[0]}")
+        some = "\n  ".join(problems[:5])
+        raise InputError(f"{root}: none of {len(labels)} utterances could be used; {len(problems)} problems:\n  {some}")
     if not kept:
+        most = ", ".join(f"{label} {count}" for label, count in found.most_common(30) if label) or "all empty"
         raise InputError(
-            f"{root} has no segment labelled {', '.join(wanted)}; its labels are {', '.join(sorted(filter(None, found))[:12])}. "
-            "Check that root is the right folder"
+            f"{root}: no segment labelled {', '.join(wanted)}; its labels are {most}. Ask for some of them, with commas"
+            " between, or check that it is the right folder"
         )
     about["left_out"] = [(name, *key, count) for key, count in left_out.items()]
     about["split"] = _split(pd.DataFrame(speakers, columns=["speaker", "sex", "part"]), problems)
@@ -419,7 +439,10 @@ def _split(speakers: pd.DataFrame, problems: list[str]) -> dict[str, str]:
         speakers.loc[speakers.speaker == speaker, "part"] = "train"
     speakers = speakers.drop_duplicates("speaker")
     if "test" not in set(speakers.part):
-        return split_by_speaker(speakers)
+        split = split_by_speaker(speakers)
+        for part in {"valid", "test"} - set(split.values()):
+            problems.append(f"no speaker is left for {part}: it takes two of a sex for test, and four for valid too")
+        return split
     split = dict(zip(speakers.speaker, speakers.part.replace("", "train")))
     if "valid" not in split.values():
         cut_off = split_by_speaker(speakers[speakers.speaker.map(split) == "train"])
@@ -497,7 +520,7 @@ def _librispeech(root: Path, files: dict, problems: list[str]):
         raise InputError(f"{root}: no SPEAKERS.TXT in it or below; it comes with LibriSpeech, put it there")
     lines = [line.split("|") for line in _text(lists[0]).splitlines() if line.strip() and not line.startswith(";")]
     sexes = {line[0].strip(): line[1].strip().lower() for line in lines if len(line) > 1}
-    find, unlabelled = _paired(root, files, lambda path: path.stem)
+    find, unlabelled = _paired(root, files, _same)
 
     def parse(path: Path) -> Utterance:
         if not re.fullmatch(r"\d+-\d+-\d+", path.stem):
@@ -523,37 +546,52 @@ def _textgrid(root: Path, files: dict, problems: list[str]):
     if not lists:
         raise InputError(f"{root}: no speakers.csv in it or below; write one with the columns speaker and sex")
     people = _speakers(lists[0])
-    find, unlabelled = _paired(root, files, lambda path: (path.parent.name, path.stem))
+
+    def speaker_of(path: Path) -> str | None:
+        folders = reversed(path.relative_to(root).parent.parts)
+        return next((people[_same(name)][0] for name in folders if _same(name) in people), None)
+
+    find, unlabelled = _paired(root, files, lambda path: (speaker_of(path), _same(path)))
 
     def parse(path: Path) -> Utterance:
-        speaker = path.parent.name
-        if speaker not in people:
-            raise InputError(f"{path}: its folder {speaker!r} is no speaker of {lists[0].name}; add a line")
+        if not (speaker := speaker_of(path)):
+            raise InputError(
+                f"{path}: in no folder named after a speaker of {lists[0].name}, which has"
+                f" {', '.join(name for name, *_ in list(people.values())[:12])}; move it, or add a line"
+            )
         name = _within(root, path.with_suffix(""))
-        return Utterance(name, speaker, *people[speaker], find(path), *_tiers(path, root, problems))
+        return Utterance(name, *people[_same(speaker)], find(path), *_tiers(path, root, problems))
 
     return files[".textgrid"], parse, unlabelled
 
 
-def _speakers(path: Path) -> dict[str, tuple[str, str]]:
-    """Sex and split of every speaker, from a table with commas, semicolons or tabs."""
+def _same(name: str | Path) -> str:
+    """A name, or a file's without its suffix, as systems compare it that know no case and spell accents apart."""
+    return unicodedata.normalize("NFC", name.stem if isinstance(name, Path) else name).casefold()
+
+
+def _speakers(path: Path) -> dict[str, tuple[str, str, str]]:
+    """Name, sex and split of every speaker, from a table with commas, semicolons or tabs."""
     lines = _text(path).splitlines()
     head = lines[0] if lines else ""
     try:
         rows = list(csv.DictReader(lines, delimiter=max(",;\t", key=head.count)))
     except csv.Error as error:
         raise InputError(f"{path}: not a table ({error}); save it as CSV") from None
-    people = {}
+    people, sexes = {}, {"f": "f", "female": "f", "m": "m", "male": "m"}
     for number, row in enumerate(rows, 2):
         row = {(key or "").strip().lower(): str(value or "").strip() for key, value in row.items()}
-        sex, part = row.get("sex", "").lower()[:1], row.get("split", "").lower()
-        if not row.get("speaker") or sex not in ("f", "m") or part not in ("", "train", "valid", "test"):
+        if not {"speaker", "sex"} <= row.keys():
+            raise InputError(f"{path}: its columns are {', '.join(row)}; it needs speaker and sex in the first line")
+        speaker, sex, part = row["speaker"], row["sex"].lower(), row.get("split", "").lower()
+        if not speaker or sex not in sexes or part not in ("", "train", "valid", "test"):
             raise InputError(
-                f"{path}, line {number}: needs speaker, sex (f or m) and, if given, split (train, valid, test); mend it"
+                f"{path}, line {number}: speaker {speaker!r}, sex {sex!r}, split {part!r}; it takes a name, f or m,"
+                " and nothing or train, valid, test"
             )
-        if row["speaker"] in people:
-            raise InputError(f"{path}, line {number}: speaker {row['speaker']} is there twice; keep one line")
-        people[row["speaker"]] = sex, part
+        if _same(speaker) in people:
+            raise InputError(f"{path}, line {number}: speaker {speaker} is there twice; keep one line")
+        people[_same(speaker)] = speaker, sexes[sex], part
     if not people:
         raise InputError(f"{path}: holds no speaker; write a line speaker,sex and one for each speaker")
     return people
@@ -565,16 +603,18 @@ def _paired(root: Path, files: dict, key: Callable) -> tuple[Callable[[Path], Pa
     It is the one beside it, of the same name, or the only one with the same ``key``.
     """
     if not files[".textgrid"]:
-        raise InputError(f"{root}: no .TextGrid file in it or below; put the alignments there")
+        raise InputError(
+            f"{root}: no .TextGrid file in it or below; put the alignments there, or give the folder that holds both"
+        )
     beside, others = {}, defaultdict(list)
     for path in (path for suffix in reversed(SOUNDS) for path in files[suffix]):
-        beside[path.parent, path.stem] = path
+        beside[path.parent, _same(path)] = path
         others[key(path)].append(path)
     labelled = {key(path) for path in files[".textgrid"]}
 
     def find(path: Path) -> Path:
         candidates = others[key(path)]
-        if sound := beside.get((path.parent, path.stem)):
+        if sound := beside.get((path.parent, _same(path))):
             return sound
         if len(candidates) != 1:
             said = ", ".join(_within(root, one) for one in candidates) or "none"
@@ -595,7 +635,9 @@ def _tiers(path: Path, root: Path, problems: list[str]) -> tuple[list, list, int
         words = [tier for name, tier in tiers if WORD_TIERS.fullmatch(name)]
         if len(found) != 1:
             names = ", ".join(name for name, _ in tiers) or "none"
-            raise InputError(f"{path}: {len(found)} tiers are called phones (there are {names}); name one so")
+            raise InputError(
+                f"{path}: {len(found)} of its tiers ({names}) could be the phones; call one phones, and no other"
+            )
         phones = [(start, end, plain_label(label)) for start, end, label in _entries(path, found[0])]
         spoken = _words(lambda: _entries(path, words[0]), root, problems) if len(words) == 1 else []
         return phones, spoken, round(found[0]["xmax"] * RATE)

@@ -145,7 +145,13 @@ def to_audio(picture, phase, peak: float = 1.0, frames: int = FRAMES) -> np.ndar
         peak: magnitude of 0 dB.
         frames: frames to keep; give the segment's own count to leave out its padding.
     """
-    return _overlap_add(torch.polar(magnitude(picture, peak).reshape(BINS, FRAMES), torch.as_tensor(phase)), frames)
+    magnitudes, phase = magnitude(picture, peak), torch.as_tensor(phase, dtype=torch.float32)
+    if magnitudes.numel() != BINS * FRAMES or phase.shape != (BINS, FRAMES) or not 1 <= frames <= FRAMES:
+        raise InputError(
+            f"pictures {tuple(magnitudes.shape)}, phases {tuple(phase.shape)}, {frames} frames;"
+            f" give one picture, its phase ({BINS}, {FRAMES}), and 1 to {FRAMES} frames"
+        )
+    return _overlap_add(torch.polar(magnitudes.reshape(BINS, FRAMES), phase), frames)
 
 
 def _overlap_add(spectrum: torch.Tensor, frames: int) -> np.ndarray:
