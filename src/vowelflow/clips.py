@@ -104,7 +104,8 @@ def read_clips(path: Path) -> Corpus:
             file.seek(entry.header_offset + 26)
             name, extra = (int.from_bytes(file.read(2), "little") for _ in range(2))
         start, size = entry.header_offset + 30 + name + extra, entry.file_size // 2
-        samples = np.memmap(path, "<i2", "r", start, (size,)) if size else np.empty(0, np.int16)
+        mapped = np.memmap(path, "<i2", "r", start, (size,)) if size else np.empty(0, np.int16)
+        samples = mapped.view(np.ndarray)  # whose slices cost far less
         offsets = np.cumsum([0, *manifest["lengths"]])
         table, about = pd.DataFrame(manifest["table"]), manifest["about"]
         if manifest["layout"] != LAYOUT:
