@@ -517,7 +517,7 @@ def test_a_huge_folder_without_labels_is_left_early(tmp_path, monkeypatch):
 
 
 def test_labels_of_many_megabytes_are_not_read(timit_folder, monkeypatch):
-    monkeypatch.setattr(readers, "LARGEST_TEXT", 1000)
+    monkeypatch.setattr("vowelflow.layouts.LARGEST_TEXT", 1000)
     (timit_folder / "dr1-fab00" / "si100.phn").write_text("0 1 aa\n" * 1000)
     (problem,) = faults(load_corpus("timit-sample", timit_folder))
     assert "are too much for labels" in problem
