@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from vowelflow.clips import cut
-from vowelflow.corpus import FFT, HOP, LEAD, RATE
+from vowelflow.corpus import FFT, HOP, LEAD, RATE, VOWELS
 from vowelflow.klatt import klatt_corpus
 from vowelflow.readers import load_corpus
 from vowelflow.spectrogram import BINS, FLOOR_DB, SIDE, WINDOW, batches
@@ -31,47 +31,56 @@ from vowelflow.spectrogram import BINS, FLOOR_DB, SIDE, WINDOW, batches
 RESULTS = Path(__file__).with_suffix(".json")
 
 
-def ours(name: str, root: str) -> Iterator[torch.Tensor]:
+def ours(name: str, root: Path) -> Iterator[torch.Tensor]:
     """From the folder to an epoch of pictures, in batches."""
     for pictures, _ in batches(load_corpus(name, root)):
         yield pictures
 
 
-def librosa_loop(table, root: str) -> Iterator[torch.Tensor]:
-    """The same pictures as one writes them with librosa: each segment is loaded, transformed and padded."""
-    for row in table.itertuples():
-        begin, frames = row.start - LEAD, -(-(row.end - row.start) // HOP)
-        samples = FFT + HOP * (frames - 1)
-        wave, _ = librosa.load(
-            Path(root, row.path), sr=RATE, offset=(begin + 0.5) / RATE, duration=(samples + 0.5) / RATE
-        )
-        yield librosa_picture(wave)
+def librosa_loop(root: Path, whole_files: bool) -> Iterator[torch.Tensor]:
+    """The same as one writes it with librosa: every vowel of every label file, in batches as large as ours.
 
-
-def librosa_loop_by_file(table, root: str) -> Iterator[torch.Tensor]:
-    """The same with care: each file is loaded once, and its segments are cut from memory."""
-    for path, rows in table.groupby("path", sort=False):
-        sound = librosa.load(Path(root, path), sr=RATE)[0]
-        for row in rows.itertuples():
-            yield librosa_picture(cut(sound, row.start, row.end))
+    A file is loaded once and cut (``whole_files``), or each segment is loaded by itself.
+    """
+    made = []
+    for label in sorted(root.rglob("*.phn")):
+        path = label.with_suffix(".wav")
+        sound = librosa.load(path, sr=RATE)[0] if whole_files else None
+        for line in label.read_text().splitlines():
+            start, end, phone = line.split()
+            if phone not in VOWELS:
+                continue
+            start, end = int(start), int(end)
+            if whole_files:
+                wave = cut(sound, start, end)
+            else:
+                samples = FFT + HOP * (-(-(end - start) // HOP) - 1)
+                offset, duration = (start - LEAD + 0.5) / RATE, (samples + 0.5) / RATE
+                wave = librosa.load(path, sr=RATE, offset=offset, duration=duration)[0]
+            made.append(librosa_picture(wave))
+            if len(made) == 8:
+                yield torch.stack(made)
+                made = []
+    if made:
+        yield torch.stack(made)
 
 
 def librosa_picture(wave: np.ndarray) -> torch.Tensor:
     magnitude = np.abs(librosa.stft(wave, n_fft=FFT, hop_length=HOP, win_length=WINDOW, center=False))
     picture = librosa.amplitude_to_db(magnitude, ref=np.max, amin=1e-10, top_db=FLOOR_DB) / FLOOR_DB + 1
-    return torch.from_numpy(np.pad(picture, ((0, SIDE - BINS), (0, SIDE - picture.shape[1]))))[None, None]
+    return torch.from_numpy(np.pad(picture, ((0, SIDE - BINS), (0, SIDE - picture.shape[1]))))[None]
 
 
-def compare(name: str, root: str, repeats: int) -> dict:
-    """Seconds for an epoch, medians over interleaved runs; the librosa loops are given the parsed labels."""
+def compare(name: str, root: Path, repeats: int) -> dict:
+    """Seconds for an epoch, from the folder on; medians over interleaved runs."""
     os.environ["VOWELFLOW_CACHE"] = tempfile.mkdtemp()  # empty, so that the first load is one
     start = time.perf_counter()
-    table = load_corpus(name, root).table
+    segments = len(load_corpus(name, root))
     first = time.perf_counter() - start
     sides = {
         "ours": lambda: ours(name, root),
-        "librosa_loop": lambda: librosa_loop(table, root),
-        "librosa_loop_by_file": lambda: librosa_loop_by_file(table, root),
+        "librosa_loop_whole_files": lambda: librosa_loop(root, whole_files=True),
+        "librosa_loop_by_segment": lambda: librosa_loop(root, whole_files=False),
     }
     made = {side: torch.cat(list(run())) for side, run in sides.items()}
     difference = max(float((made[side] - made["ours"]).abs().max()) for side in sides)
@@ -85,7 +94,7 @@ def compare(name: str, root: str, repeats: int) -> dict:
             seconds[side].append(time.perf_counter() - start)
     slower = {side: np.array(times) / seconds["ours"] for side, times in seconds.items() if side != "ours"}
     return {
-        "segments": len(table),
+        "segments": segments,
         "first_load_s": first,
         "seconds": {side: float(np.median(times)) for side, times in seconds.items()},
         "times_as_fast_as": {side: float(np.median(ratios)) for side, ratios in slower.items()},
@@ -123,8 +132,8 @@ def stream(segments: int) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", default="timit-sample")
-    parser.add_argument("--root")
+    parser.add_argument("--corpus", default="timit-sample", help="timit or timit-sample")
+    parser.add_argument("--root", type=Path)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--stream", type=int, metavar="N")
     options = parser.parse_args()

@@ -72,7 +72,7 @@ def pictures_of(waves: Sequence[torch.Tensor], gains_db=None, shifts=None) -> tu
     return pictures, 10 ** (torch.tensor(peaks) * FLOOR_DB / 20)
 
 
-def batches(corpus: Corpus, noise=None, batch: int = 16, device="cpu") -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def batches(corpus: Corpus, noise=None, batch: int = 8, device="cpu") -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Pictures and peaks as ``pictures_of`` makes them, ``batch`` segments at a time.
 
     ``noise(key, clip, length)`` may replace the clip of a segment, of which ``length`` samples
