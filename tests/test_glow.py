@@ -42,6 +42,33 @@ def test_log_determinant_is_that_of_the_jacobian(small):
     assert model(y)[1].item() == pytest.approx(torch.linalg.slogdet(jacobian).logabsdet.item(), abs=1e-8)
 
 
+@pytest.mark.parametrize("kind", ["mix", "coupling", "whiten"])
+def test_log_determinant_of_every_layer_is_that_of_its_jacobian(kind):
+    model = unsettled(SMALL).double()
+    mix, coupling = model.levels[0][1]
+    stays = torch.randn(1, 2, 3, 3, dtype=torch.float64)
+    layer = {"mix": mix, "coupling": coupling, "whiten": lambda x: model.whiten[0](x, stays)}[kind]
+    x = torch.randn(1, 2 if kind == "whiten" else 4, 3, 3, dtype=torch.float64)
+    jacobian = torch.autograd.functional.jacobian(lambda flat: layer(flat.view_as(x))[0].flatten(), x.flatten())
+    stated = torch.as_tensor(layer(x)[1]).item()
+    assert abs(stated) > 0.01
+    assert stated == pytest.approx(torch.linalg.slogdet(jacobian).logabsdet.item(), abs=1e-8)
+
+
+def test_the_density_of_a_small_flow_integrates_to_one():
+    """A flow of pictures of 2 x 2 pixels, summed on a grid over all four."""
+    model = unsettled(GlowConfig(levels=1, steps=3, hidden=(6,), side=2), seed=2).double()
+    with torch.no_grad():
+        drawn = model.inverse(torch.randn(20_000, 4, dtype=torch.float64)).flatten(1)
+        spread = torch.linalg.cholesky(drawn.T.cov())
+        steps = torch.arange(-9, 9.01, 0.5, dtype=torch.float64)  # in standard deviations
+        total = 0.0
+        for first in steps:
+            grid = torch.cartesian_prod(first[None], steps, steps, steps) @ spread.T + drawn.mean(0)
+            total += model.log_likelihood(grid.view(-1, 1, 2, 2)).exp().sum()
+    assert (total * spread.diagonal().prod() * 0.5**4).item() == pytest.approx(1, abs=1e-3)
+
+
 def test_likelihood_is_the_change_of_variables(small, pictures):
     code, gain = small.encode(pictures), small(small.encode(pictures).image)[1]
     normal = torch.distributions.Normal(0, 1).log_prob(code.flat).sum(1)
