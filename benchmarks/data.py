@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from vowelflow.clips import cut
-from vowelflow.corpus import FFT, HOP, LEAD, RATE, VOWELS
+from vowelflow.corpus import FFT, HOP, LEAD, RATE, VOWELS, frames_in
 from vowelflow.klatt import klatt_corpus
 from vowelflow.readers import load_corpus
 from vowelflow.spectrogram import BINS, FLOOR_DB, SIDE, WINDOW, batches
@@ -54,7 +54,7 @@ def librosa_loop(root: Path, whole_files: bool) -> Iterator[torch.Tensor]:
             if whole_files:
                 wave = cut(sound, start, end)
             else:
-                samples = FFT + HOP * (-(-(end - start) // HOP) - 1)
+                samples = FFT + HOP * (frames_in(end - start) - 1)
                 offset, duration = (start - LEAD + 0.5) / RATE, (samples + 0.5) / RATE
                 wave = librosa.load(path, sr=RATE, offset=offset, duration=duration)[0]
             made.append(librosa_picture(wave))

@@ -482,28 +482,25 @@ def test_links_are_followed_and_loops_are_not(timit_folder, tmp_path):
     ]
 
 
-def test_a_folder_that_cannot_be_listed_is_told(timit_folder, monkeypatch):
-    real = os.scandir
+def closed(function, place):
+    """The function, as it behaves when a place may not be read; root may read everything, so it is played."""
 
-    def scandir(path):
-        if str(path).endswith("dr1-fab00"):
+    def refusing(path):
+        if Path(path) == place:
             raise PermissionError(13, "Permission denied", str(path))
-        return real(path)
+        return function(path)
 
-    monkeypatch.setattr(os, "scandir", scandir)
+    return refusing
+
+
+def test_a_folder_that_cannot_be_listed_is_told(timit_folder, monkeypatch):
+    monkeypatch.setattr(os, "scandir", closed(os.scandir, timit_folder / "dr1-fab00"))
     corpus = load_corpus("timit-sample", timit_folder)
     assert len(corpus) == 28 and faults(corpus) == ["dr1-fab00: cannot be opened (Permission denied); passed over"]
 
 
 def test_labels_that_cannot_be_read_are_told(timit_folder, monkeypatch):
-    real = Path.read_bytes
-
-    def read_bytes(path):
-        if str(path).endswith("dr1-fab00/si100.phn"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return real(path)
-
-    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    monkeypatch.setattr(Path, "read_bytes", closed(Path.read_bytes, timit_folder / "dr1-fab00" / "si100.phn"))
     (problem,) = faults(load_corpus("timit-sample", timit_folder))
     assert problem == "dr1-fab00/si100.phn: cannot be read (Permission denied); make it readable; skipped"
 
@@ -531,18 +528,11 @@ def test_a_name_that_cannot_be_shown_is_told_and_costs_nothing_else(timit_folder
 
 
 def test_what_became_readable_is_read(timit_folder, monkeypatch):
-    real = Path.read_bytes
-    closed = timit_folder / "dr1-fab00" / "si100.phn"
-
-    def read_bytes(path):
-        if path == closed:
-            raise PermissionError(13, "Permission denied", str(path))
-        return real(path)
-
+    label = timit_folder / "dr1-fab00" / "si100.phn"
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "read_bytes", read_bytes)
+        patch.setattr(Path, "read_bytes", closed(Path.read_bytes, label))
         assert len(load_corpus("timit-sample", timit_folder)) == 30
-    closed.chmod(0o600)
+    label.chmod(0o600)
     assert len(load_corpus("timit-sample", timit_folder)) == 32
 
 

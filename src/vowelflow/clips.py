@@ -10,20 +10,22 @@ checksum is verified when it is opened, and it can be copied to another machine 
 from __future__ import annotations
 
 import json
+import time
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from .corpus import FFT, HOP, LEAD, LEFT_OUT, RATE, Corpus, InputError, save_atomically
+from .corpus import FFT, HOP, LEAD, LEFT_OUT, RATE, Corpus, InputError, frames_in, save_atomically
 
 SOUND, MANIFEST = "sound.i16", "manifest.json"
 LAYOUT = [RATE, FFT, HOP, LEAD]  # what the meaning of a clip depends on
 FULL_SCALE = 32768  # int16 levels of a waveform that swings to 1
+KEPT_DAYS = 30  # that a file of clips stays in the cache without being used
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Clips:
 def cut(sound: np.ndarray, start: int, end: int) -> np.ndarray:
     """The clip of a segment, samples ``start`` to ``end`` of a recording; zeros where there is no recording."""
     begin = start - LEAD
-    stop = begin + FFT + HOP * (-(-(end - start) // HOP) - 1)
+    stop = begin + FFT + HOP * (frames_in(end - start) - 1)
     before, after = max(-begin, 0), max(stop - len(sound), 0)
     return np.pad(sound[max(begin, 0) : stop], (before, after))
 
@@ -59,6 +61,28 @@ def to_levels(clip: np.ndarray) -> tuple[np.ndarray, float]:
         return clip, 1 / FULL_SCALE
     step = max(float(np.abs(clip).max(initial=0)), 1e-9) / (FULL_SCALE - 1)
     return np.round(clip / step).astype(np.int16), step
+
+
+def source_code(*modules: str) -> bytes:
+    """The text of modules of this package, for the key of what they make."""
+    return b"".join(Path(__file__).with_name(f"{module}.py").read_bytes() for module in modules)
+
+
+def cached_clips(path: Path, make: Callable[[], Iterable[tuple[dict, np.ndarray]]], about: dict) -> Corpus:
+    """The corpus in a file of clips ``NAME-KEY.zip``; absent or damaged, the file is made again from ``make()``.
+
+    Files of the same name with other keys go when nobody has used them for ``KEPT_DAYS``.
+    """
+    try:
+        corpus = read_clips(path)
+        path.touch()
+        return corpus
+    except InputError:
+        name, key = path.stem.rsplit("-", 1)
+        for old in path.parent.glob(f"{name}-{'?' * len(key)}.zip"):
+            if time.time() - old.stat().st_mtime > KEPT_DAYS * 86_400:
+                old.unlink()
+    return read_clips(write_clips(path, make(), about))
 
 
 def write_clips(path: Path, rows: Iterable[tuple[dict, np.ndarray]], about: dict) -> Path:

@@ -196,9 +196,14 @@ class Corpus:
         return "\n".join(lines)
 
 
+def frames_in(samples):
+    """Frames of 1 ms that so many samples take, begun ones included; a number, or a column of them."""
+    return -(-samples // HOP)
+
+
 def padding_share(corpus: Corpus) -> float:
     """Share of the pixels of all pictures that lie outside the segments: after their end, or above 8 kHz."""
-    frames = -(-(corpus.table.end - corpus.table.start) // HOP)
+    frames = frames_in(corpus.table.end - corpus.table.start)
     return float(1 - frames.mean() * (FFT // 2 + 1) / FRAMES**2)
 
 

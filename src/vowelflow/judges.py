@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from scipy import stats
 
-from .corpus import FFT, FRAMES, HOP, LEAD, RATE, Corpus, InputError
+from .corpus import FFT, FRAMES, HOP, LEAD, RATE, Corpus, InputError, frames_in
 from .spectrogram import (
     BINS,
     FLOOR_DB,
@@ -72,7 +72,7 @@ def griffin_lim_distance(corpus: Corpus, row: int) -> dict[str, float]:
     ``error_db`` of the waveform, and ``spectral_db``, the log-spectral distance of the two sounds' pictures.
     """
     original, (pictures, (peak,)) = corpus.sound(row), pictures_of([torch.from_numpy(corpus.clip(row))])
-    frames = -(-len(original) // HOP)
+    frames = frames_in(len(original))
     invented = griffin_lim(pictures[0], peak, frames=frames)
     both = [np.pad(wave, LEAD, "reflect") for wave in (original, invented[: len(original)])]
     wanted, got = (pictures_of([torch.from_numpy(wave.astype(np.float32))])[0] for wave in both)

@@ -10,12 +10,11 @@ import hashlib
 import sys
 from collections.abc import Iterator
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from .clips import cut, read_clips, write_clips
+from .clips import cached_clips, cut, source_code
 from .corpus import RATE, VOWELS, Corpus, InputError, cache_dir, split_by_speaker
 
 # Averages of Hillenbrand, Getty, Clark and Wheeler (1995), "Acoustic characteristics of American
@@ -74,21 +73,21 @@ def klatt_corpus(speakers: int = 48, tokens: int = 8, seed: int = 0) -> Corpus:
     if speakers % 2:
         raise InputError(f"speakers={speakers} is odd; give an even number, half women and half men")
     # Another recipe or another Praat makes other sounds, so both are part of the name.
-    code = b"".join(Path(__file__).with_name(name).read_bytes() for name in ("klatt.py", "clips.py", "corpus.py"))
-    recipe = hashlib.sha256(code + version("praat-parselmouth").encode()).hexdigest()[:10]
+    code = source_code("klatt", "clips", "corpus") + version("praat-parselmouth").encode()
+    recipe = hashlib.sha256(code).hexdigest()[:10]
     path = cache_dir() / f"klatt-{speakers}x{tokens}-seed{seed}-{recipe}.zip"
-    try:
-        return read_clips(path)
-    except InputError:  # absent or damaged: make it again
-        print("making the synthetic corpus, once", file=sys.stderr, flush=True)
-        facts = {
+    names = pd.DataFrame([_name(index) for index in range(speakers)], columns=["sex", "speaker"])
+    about = {
+        "name": "klatt",
+        "labels": VOWELS,
+        "split": split_by_speaker(names, seed),
+        "left_out": [],
+        "facts": {
             "licence": "generated here: no restriction",
             "note": f"synthetic, {speakers} speakers, {tokens} tokens of each vowel, seed {seed}",
-        }
-        names = pd.DataFrame([_name(index) for index in range(speakers)], columns=["sex", "speaker"])
-        about = {"name": "klatt", "labels": VOWELS, "split": split_by_speaker(names, seed)}
-        write_clips(path, _generate(speakers, tokens, seed), about | {"left_out": [], "facts": facts})
-    return read_clips(path)
+        },
+    }
+    return cached_clips(path, lambda: _generate(speakers, tokens, seed), about)
 
 
 def _name(index: int) -> tuple[str, str]:
@@ -102,6 +101,7 @@ def _generate(speakers: int, tokens: int, seed: int) -> Iterator[tuple[dict, np.
     from parselmouth.praat import run
     from tqdm import tqdm
 
+    print("making the synthetic corpus, once", file=sys.stderr, flush=True)
     with tqdm(total=speakers * len(VOWELS) * tokens, desc="klatt", unit="vowel", leave=False, disable=None) as bar:
         for index in range(speakers):
             sex, speaker = _name(index)

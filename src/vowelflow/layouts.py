@@ -62,6 +62,11 @@ def within(root: Path, path: str | Path) -> str:
     return Path(path).relative_to(root).as_posix()
 
 
+def told_within(root: Path, error: InputError) -> str:
+    """What an error says, with the path of its file from ``root`` on."""
+    return str(error).removeprefix(str(root) + os.sep)
+
+
 def timit(root: Path, files: dict, problems: list[str]):
     """TIMIT or its sample, in upper or lower case; times in samples.
 
@@ -101,7 +106,7 @@ def _words(read: Callable[[], list], root: Path, problems: list[str]) -> list[tu
     try:
         return read()
     except InputError as error:
-        problems.append(f"{str(error).removeprefix(str(root) + os.sep)}; its words are not used")
+        problems.append(f"{told_within(root, error)}; its words are not used")
         return []
 
 
@@ -122,9 +127,14 @@ def _lines(path: Path) -> list[tuple[int, int, str]]:
     return rows
 
 
+def speaker_lists(files: dict[str, list[Path]]) -> list[Path]:
+    """LibriSpeech's own tables of speakers."""
+    return [path for path in files[".txt"] if path.name.lower() == "speakers.txt"]
+
+
 def librispeech(root: Path, files: dict, problems: list[str]):
     """LibriSpeech: sounds and TextGrids anywhere below the folder, found by utterance, and SPEAKERS.TXT."""
-    lists = [path for path in files[".txt"] if path.name.lower() == "speakers.txt"]
+    lists = speaker_lists(files)
     if not lists:
         raise InputError(f"{root}: no SPEAKERS.TXT in it or below; it comes with LibriSpeech, put it there")
     lines = [line.split("|") for line in _text(lists[0]).splitlines() if line.strip() and not line.startswith(";")]
@@ -156,20 +166,20 @@ def textgrid(root: Path, files: dict, problems: list[str]):
         raise InputError(f"{root}: no speakers.csv in it or below; write one with the columns speaker and sex")
     people = _speakers(lists[0])
 
-    def speaker_of(path: Path) -> str | None:
+    def person_of(path: Path) -> tuple[str, str, str] | None:
         folders = reversed(path.relative_to(root).parent.parts)
-        return next((people[_same(name)][0] for name in folders if _same(name) in people), None)
+        return next((people[_same(name)] for name in folders if _same(name) in people), None)
 
-    find, unlabelled = _paired(root, files, lambda path: (speaker_of(path), _same(path)))
+    find, unlabelled = _paired(root, files, lambda path: (person_of(path), _same(path)))
 
     def parse(path: Path) -> Utterance:
-        if not (speaker := speaker_of(path)):
+        if not (person := person_of(path)):
             raise InputError(
                 f"{path}: in no folder named after a speaker of {lists[0].name}, which has"
                 f" {', '.join(name for name, *_ in list(people.values())[:12])}; move it, or add a line"
             )
         name = within(root, path.with_suffix(""))
-        return Utterance(name, *people[_same(speaker)], find(path), *_tiers(path, root, problems))
+        return Utterance(name, *person, find(path), *_tiers(path, root, problems))
 
     return files[".textgrid"], parse, unlabelled
 

@@ -13,7 +13,6 @@ import os
 import re
 import stat
 import sys
-import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -23,11 +22,23 @@ import numpy as np
 import pandas as pd
 
 from . import layouts
-from .clips import cut, read_clips, write_clips
-from .corpus import ALL_VOWELS, FRAMES, HOP, RATE, VOWELS, Corpus, InputError, cache_dir, join, split_by_speaker
+from .clips import cached_clips, cut, read_clips, source_code
+from .corpus import (
+    ALL_VOWELS,
+    FRAMES,
+    HOP,
+    RATE,
+    VOWELS,
+    Corpus,
+    InputError,
+    cache_dir,
+    frames_in,
+    join,
+    split_by_speaker,
+)
 from .fetch import can_be_fetched, fetch_sample
 from .klatt import klatt_corpus
-from .layouts import Utterance, known_phones, plain_label, within
+from .layouts import Utterance, known_phones, plain_label, told_within, within
 
 CORPORA = ("auto", "timit", "timit-sample", "librispeech", "textgrid", "klatt")
 LICENCES = {
@@ -42,7 +53,6 @@ MOST_FILES = 200_000  # without a label among them, a folder is the wrong one
 SLACK = 0.1  # s that labels and sound may end apart
 LONGEST_HOURS = 4  # of one recording
 LOUDEST = 1e6  # times full scale: beyond it a file of floats holds no sound
-KEPT_DAYS = 30  # that a file of clips stays in the cache without being used
 
 
 # ---- the one way in
@@ -108,8 +118,13 @@ def wanted_phones(phones) -> list[str]:
     return labels
 
 
+def _variable(name: str) -> str:
+    """The environment variable that may name a corpus's folder."""
+    return name.upper().replace("-", "_") + "_ROOT"
+
+
 def _usual_place(name: str) -> str | Path | None:
-    variable = name.upper().replace("-", "_") + "_ROOT"
+    variable = _variable(name)
     given = os.environ.get(variable)
     if given and not Path(given).expanduser().exists():
         raise InputError(f"{variable} names {given}, which is not there; correct it or unset it")
@@ -120,15 +135,16 @@ def _usual_place(name: str) -> str | Path | None:
 def _fetched(name: str) -> Path:
     if name == "timit-sample":
         return fetch_sample(LICENCES[name])
-    variable = f"{name.upper()}_ROOT"
     raise InputError(
-        f"{name} needs the folder of its recordings: give root (--root DIR, or ROOT=DIR with make), or set {variable}"
+        f"{name} needs the folder of its recordings: give root (--root DIR, or ROOT=DIR with make),"
+        f" or set {_variable(name)}"
     )
 
 
 def _first_there_is(root, wanted) -> Corpus:
     if root:
-        name = _recognised(Path(root).expanduser())
+        place = Path(root).expanduser()
+        name = read_clips(place).name if place.is_file() else _recognised(place, survey(place)[0])
         return replace(load_corpus(name, root, wanted), note=f"auto: root was given and holds {name}")
     for name in ("timit", "timit-sample"):
         if _usual_place(name):
@@ -145,17 +161,13 @@ def _first_there_is(root, wanted) -> Corpus:
     return replace(load_corpus("klatt", None, wanted), note=note)
 
 
-def _recognised(root: Path) -> str:
-    """Which corpus a folder, or a saved file of clips, holds."""
-    if root.is_file():
-        return read_clips(root).name
-    files, _, _ = survey(root)
-    names = {path.name.lower() for paths in files.values() for path in paths}
+def _recognised(root: Path, files: dict[str, list[Path]]) -> str:
+    """Which corpus a folder with these files holds."""
     if files[".phn"]:
         small = any(re.fullmatch(r"dr\d-\w+", path.parent.name.lower()) for path in files[".phn"])
         return "timit-sample" if small else "timit"
     if files[".textgrid"]:
-        return "librispeech" if "speakers.txt" in names else "textgrid"
+        return "librispeech" if layouts.speaker_lists(files) else "textgrid"
     raise InputError(f"{root}: holds none of timit, timit-sample, librispeech and textgrid; give the corpus's folder")
 
 
@@ -165,26 +177,11 @@ def _recognised(root: Path) -> str:
 def _read(name: str, root: Path, wanted: list[str]) -> Corpus:
     """The corpus in a folder, from the cache if nothing has changed since it was read."""
     files, stamps, problems = survey(root)
-    code = [
-        (Path(__file__).parent / module).read_bytes()
-        for module in ("clips.py", "corpus.py", "layouts.py", "readers.py")
-    ]
+    code = source_code("clips", "corpus", "layouts", "readers")
     key = hashlib.sha256(repr((name, wanted, stamps, problems, code)).encode()).hexdigest()[:16]
     path = cache_dir() / "clips" / f"{name}-{key}.zip"
-    try:
-        corpus = read_clips(path)
-        path.touch()
-    except InputError:  # absent or damaged: make it again
-        if name.startswith("timit") and files[".phn"] and _recognised(root) != name:
-            raise InputError(
-                f"{root}: holds {_recognised(root)}, not {name}, and its licence is another; name it so"
-            ) from None
-        for old in path.parent.glob(f"{name}-{'?' * len(key)}.zip"):
-            if time.time() - old.stat().st_mtime > KEPT_DAYS * 86_400:
-                old.unlink()
-        about = {"name": name, "labels": wanted, "facts": {"licence": LICENCES[name], "problems": problems}}
-        write_clips(path, _rows(root, files, about), about)
-        corpus = read_clips(path)
+    about = {"name": name, "labels": wanted, "facts": {"licence": LICENCES[name], "problems": problems}}
+    corpus = cached_clips(path, lambda: _rows(root, files, about), about)
     return replace(corpus, note=f"named by the user, read from {root.resolve().name}")
 
 
@@ -262,6 +259,8 @@ def _rows(root: Path, files: dict, about: dict) -> Iterator[tuple[dict, np.ndarr
     from tqdm import tqdm
 
     name, wanted, problems, left_out = about["name"], about["labels"], about["facts"]["problems"], Counter()
+    if name.startswith("timit") and files[".phn"] and (found := _recognised(root, files)) != name:
+        raise InputError(f"{root}: holds {found}, not {name}, and its licence is another; name it so")
     prepare = {"librispeech": layouts.librispeech, "textgrid": layouts.textgrid}.get(name, layouts.timit)
     labels, parse, unlabelled = prepare(root, files, problems)
     speakers, seen, found, kept = [], {}, Counter(), 0
@@ -275,7 +274,7 @@ def _rows(root: Path, files: dict, about: dict) -> Iterator[tuple[dict, np.ndarr
             seen[utterance.name] = path
         except InputError as error:
             left_out["utterances that could not be used", "", ""] += 1
-            problems.append(f"{str(error).removeprefix(str(root) + os.sep)}; skipped")
+            problems.append(f"{told_within(root, error)}; skipped")
             continue
         speakers.append((utterance.speaker, utterance.sex, utterance.part))
         found.update(label for _, _, label in utterance.phones)
@@ -314,7 +313,6 @@ def _sorted_out(utterance: Utterance, sound: np.ndarray, wanted: list[str], know
             overlaps |= {k, last}
         last = max(k, last, key=lambda place: phones[place][1])
     for place, (start, end, phone) in enumerate(phones):
-        milliseconds = -(-(end - start) // HOP)
         if known is not None and phone.lower() not in known:
             reason = "labels that are no phone of this corpus"
         elif phone == "spn":
@@ -327,7 +325,7 @@ def _sorted_out(utterance: Utterance, sound: np.ndarray, wanted: list[str], know
             reason = "overlaps another label"
         elif end > len(sound) + HOP:
             reason = "runs past the end of the sound"
-        elif milliseconds > FRAMES:
+        elif frames_in(end - start) > FRAMES:
             reason = f"longer than {FRAMES} ms"
         elif not sound[start:end].any():
             reason = "nothing but zeros"

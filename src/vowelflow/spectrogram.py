@@ -15,7 +15,7 @@ from itertools import chain
 import numpy as np
 import torch
 
-from .corpus import FFT, FRAMES, HOP, LEAD, Corpus, InputError
+from .corpus import FFT, FRAMES, HOP, LEAD, Corpus, InputError, frames_in
 
 WINDOW = 400  # samples, 25 ms
 BINS = FFT // 2 + 1  # 257
@@ -28,7 +28,7 @@ EXCERPT = FFT + HOP * (FRAMES - 1)  # samples that 288 frames see
 
 def frame_count(corpus: Corpus) -> np.ndarray:
     """Frames of every segment: ceil(samples / 16), which is its length in ms rounded up."""
-    return -(-(corpus.table.end - corpus.table.start) // HOP).to_numpy()
+    return frames_in(corpus.table.end - corpus.table.start).to_numpy()
 
 
 def spectrum_of(wave: torch.Tensor) -> torch.Tensor:
@@ -39,6 +39,11 @@ def spectrum_of(wave: torch.Tensor) -> torch.Tensor:
     """
     window = torch.hann_window(WINDOW, device=wave.device)
     return torch.stft(wave, FFT, HOP, WINDOW, window, center=False, return_complex=True)
+
+
+def _window(device="cpu") -> torch.Tensor:
+    """The Hann window in the middle of a frame's ``FFT`` samples, as ``torch.stft`` places it."""
+    return torch.nn.functional.pad(torch.hann_window(WINDOW, device=device), [(FFT - WINDOW) // 2] * 2)
 
 
 def _levels(waves: Sequence[torch.Tensor], window: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -60,7 +65,7 @@ def pictures_of(waves: Sequence[torch.Tensor], gains_db=None, shifts=None) -> tu
     80 dB, and ``shifts`` move segments by so many frames into their padding.
     """
     device = waves[0].device
-    window = torch.nn.functional.pad(torch.hann_window(WINDOW, device=device), [(FFT - WINDOW) // 2] * 2)
+    window = _window(device)
     pictures, peaks = torch.empty(len(waves), 1, SIDE, SIDE, device=device), []
     groups = (_levels(waves[first : first + TOGETHER], window) for first in range(0, len(waves), TOGETHER))
     for k, levels in enumerate(chain.from_iterable(groups)):
@@ -155,7 +160,7 @@ def to_audio(picture, phase, peak: float = 1.0, frames: int = FRAMES) -> np.ndar
 
 
 def _overlap_add(spectrum: torch.Tensor, frames: int) -> np.ndarray:
-    window = torch.nn.functional.pad(torch.hann_window(WINDOW), [(FFT - WINDOW) // 2] * 2)
+    window = _window()
     pieces = torch.fft.irfft(spectrum[:, :frames], n=FFT, dim=0) * window[:, None]
     weights = (window**2)[:, None].expand(-1, frames)
     length = FFT + HOP * (frames - 1)
