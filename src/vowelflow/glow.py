@@ -21,22 +21,34 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint as recomputed
 
 from .corpus import InputError
 from .spectrogram import PIXELS, SIDE, quantize
+from .tiles import pays, tiled
 
 LOG_2PI = math.log(2 * math.pi)
-BOUND = 2.0  # log-scales stay in (-2, 2), so no scale and no inverse of one exceeds e^2
+
+# Every scale of the flow is bounded, so no inverse of one can blow a code up.
+COUPLING = 2.0  # a coupling multiplies by e^-2 to e^2
+PRIOR = 4.0  # a prior's deviation, and actnorm's scale, by e^-4 to e^4
+DIAGONAL = 1.0  # the convolution's diagonal lies in e^-1 to e^1,
+TRIANGLE = 2 / 3  # and its triangles within this norm of the identity
 
 
 @dataclass(frozen=True)
 class GlowConfig:
-    """Shape of a flow: ``levels`` scales of ``steps`` steps, coupling width for each level."""
+    """Shape of a flow: ``levels`` scales of ``steps`` steps, coupling width for each level.
+
+    ``scale`` is what a coupling multiplies by: "tanh", exp(2 tanh(s / 2)), or "sigmoid", the
+    original's sigmoid(s + 2), here between e^-2 and 1.
+    """
 
     levels: int = 5
     steps: int = 8
     hidden: tuple[int, ...] = (16, 32, 64, 96, 128)
     side: int = SIDE
+    scale: str = "tanh"
 
     def __post_init__(self):
         if len(self.hidden) != self.levels or self.side % 2**self.levels:
@@ -44,55 +56,90 @@ class GlowConfig:
                 f"hidden {self.hidden} needs one width for each of {self.levels} levels, and a side of "
                 f"{self.side} must halve {self.levels} times"
             )
+        if self.scale not in ("tanh", "sigmoid"):
+            raise InputError(f"a coupling's scale is tanh or sigmoid, not {self.scale!r}")
+
+
+def bounded(value: torch.Tensor, limit: float) -> torch.Tensor:
+    """Nearly ``value`` where it is small, and never outside (-limit, limit)."""
+    return limit * torch.tanh(value / limit)
 
 
 class Mix(nn.Module):
-    """Actnorm folded into an invertible 1x1 convolution, W = P L (U + diag(s)), log|s| learned."""
+    """Actnorm folded into an invertible 1x1 convolution, W = R L D U.
+
+    As in Glow's LU form, L and U are triangles with ones on the diagonal and D is diagonal; R is the
+    random rotation that W starts as, where Glow has that rotation's permutation. L - I and U - I keep a
+    spectral norm below ``TRIANGLE`` and log D stays within ``DIAGONAL``, so the condition of W is
+    under ((1 + 2/3) / (1 - 2/3))^2 e^2 = 185, whatever is learned.
+    """
 
     def __init__(self, channels: int):
         super().__init__()
         rotation = torch.linalg.qr(torch.randn(channels, channels, dtype=torch.float64))[0]
-        permutation, lower, upper = torch.linalg.lu(rotation)
-        diagonal = upper.diagonal()
-        self.register_buffer("permutation", permutation.float())
-        self.register_buffer("sign", diagonal.sign().float())
-        self.lower = nn.Parameter(lower.tril(-1).float())
-        self.upper = nn.Parameter(upper.triu(1).float())
-        self.log_diagonal = nn.Parameter(diagonal.abs().log().float())
+        self.register_buffer("rotation", rotation)  # stays float64: its determinant must be 1
+        self.lower = nn.Parameter(torch.zeros(channels, channels))
+        self.upper = nn.Parameter(torch.zeros(channels, channels))
+        self.log_diagonal = nn.Parameter(torch.zeros(channels))
         self.shift = nn.Parameter(torch.zeros(channels))
         self.log_scale = nn.Parameter(torch.zeros(channels))
 
     def initialise(self, x: torch.Tensor) -> None:
         """Actnorm's start: every channel of this batch gets mean 0 and deviation 1."""
         mean, deviation = x.mean((0, 2, 3)), x.std((0, 2, 3))
+        wanted = -deviation.clamp_min(1e-6).log() / PRIOR
         self.shift.data = -mean
-        self.log_scale.data = -deviation.clamp_min(1e-6).log()
+        self.log_scale.data = PRIOR * torch.atanh(wanted.clamp(-0.95, 0.95))
 
-    def factors(self) -> tuple[torch.Tensor, torch.Tensor]:
-        identity = torch.eye(len(self.sign), dtype=self.sign.dtype, device=self.sign.device)
-        lower = self.lower.tril(-1) + identity
-        upper = self.upper.triu(1) + torch.diag(self.sign * self.log_diagonal.exp())
-        return lower, upper
+    def factors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """L, log D, U and actnorm's log-scale."""
+        return (
+            _triangle(self.lower.tril(-1)),
+            bounded(self.log_diagonal, DIAGONAL),
+            _triangle(self.upper.triu(1)),
+            bounded(self.log_scale, PRIOR),
+        )
+
+    def weights(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The folded convolution: weight, bias, and the log-determinant at one pixel."""
+        lower, log_diagonal, upper, log_scale = self.factors()
+        weight = self.rotation.to(lower.dtype) @ lower * log_diagonal.exp() @ upper * log_scale.exp()
+        return weight, weight @ self.shift, log_diagonal.sum() + log_scale.sum()
+
+    def inverse_weights(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weight and bias of the inverse, solved in float64: it is tiny."""
+        lower, log_diagonal, upper, log_scale = (factor.double() for factor in self.factors())
+        unmixed = torch.linalg.solve_triangular(lower, self.rotation.T, upper=False, unitriangular=True)
+        unmixed = unmixed * (-log_diagonal).exp()[:, None]
+        weight = torch.linalg.solve_triangular(upper, unmixed, upper=True, unitriangular=True)
+        return (weight * (-log_scale).exp()[:, None]).to(self.shift.dtype), -self.shift
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        lower, upper = self.factors()
-        weight = self.permutation @ lower @ upper * self.log_scale.exp()
-        log_determinant = (self.log_scale.sum() + self.log_diagonal.sum()) * x[0, 0].numel()
-        return F.conv2d(x, weight[:, :, None, None], weight @ self.shift), log_determinant
+        weight, bias, log_determinant = self.weights()
+        return F.conv2d(x, weight[:, :, None, None], bias), log_determinant * x[0, 0].numel()
 
     def inverse(self, y: torch.Tensor) -> torch.Tensor:
-        lower, upper = (factor.double() for factor in self.factors())  # solved in float64: it is tiny
-        unmixed = torch.linalg.solve_triangular(lower, self.permutation.T.double(), upper=False, unitriangular=True)
-        weight = torch.linalg.solve_triangular(upper, unmixed, upper=True)
-        weight = (weight * (-self.log_scale.double()).exp()[:, None]).to(y.dtype)
-        return F.conv2d(y, weight[:, :, None, None], -self.shift)
+        weight, bias = self.inverse_weights()
+        return F.conv2d(y, weight[:, :, None, None], bias)
+
+
+def _triangle(strict: torch.Tensor) -> torch.Tensor:
+    """I + N, with N nearly ``strict`` and of spectral norm under ``TRIANGLE``.
+
+    The fourth root of the sum of the fourth powers of the singular values is above the largest, is
+    less than the usual norm for a dense matrix, and is smooth at 0.
+    """
+    fourth_power = (strict.T @ strict).square().sum()
+    strict = strict * (1 + fourth_power / TRIANGLE**4) ** -0.25
+    return strict + torch.eye(len(strict), dtype=strict.dtype, device=strict.device)
 
 
 class Coupling(nn.Module):
     """Affine coupling: one half of the channels scales and shifts the other."""
 
-    def __init__(self, channels: int, hidden: int):
+    def __init__(self, channels: int, hidden: int, scale: str = "tanh"):
         super().__init__()
+        self.scale = scale
         self.network = nn.Sequential(
             nn.Conv2d(channels // 2, hidden, 3, padding=1),
             nn.ReLU(inplace=True),
@@ -104,10 +151,17 @@ class Coupling(nn.Module):
         nn.init.zeros_(self.network[-1].bias)
 
     def scale_and_shift(self, kept: torch.Tensor, autocast: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        with torch.autocast(kept.device.type, torch.bfloat16, enabled=autocast):
-            raw = self.network(kept)
-        shift, log_scale = raw.to(kept.dtype).chunk(2, 1)
-        return BOUND * torch.tanh(log_scale / BOUND), shift
+        """Log-scale and shift for the changed half, each of the shape of ``kept``."""
+        if pays(self.network, kept):
+            raw = tiled(self.network, kept, torch.bfloat16 if autocast else kept.dtype)
+        else:
+            with torch.autocast(kept.device.type, torch.bfloat16, enabled=autocast):
+                raw = self.network(kept).to(kept.dtype)
+        shift, log_scale = raw.chunk(2, 1)
+        if self.scale == "sigmoid":
+            least = math.exp(-COUPLING)
+            return (least + (1 - least) * torch.sigmoid(log_scale + 2)).log(), shift
+        return bounded(log_scale, COUPLING), shift
 
     def forward(self, x: torch.Tensor, autocast: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
         kept, changed = x.chunk(2, 1)
@@ -131,7 +185,7 @@ class Whiten(nn.Module):
 
     def prior(self, stays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         mean, log_scale = self.network(stays).chunk(2, 1)
-        return mean, 2 * BOUND * torch.tanh(log_scale / (2 * BOUND))
+        return mean, bounded(log_scale, PRIOR)
 
     def forward(self, leaves, stays) -> tuple[torch.Tensor, torch.Tensor]:
         mean, log_scale = self.prior(stays)
@@ -152,7 +206,9 @@ class Glow(nn.Module):
         channels, side = 1, config.side
         for level, hidden in enumerate(config.hidden):
             channels, side = 4 * channels, side // 2
-            steps = [nn.ModuleList([Mix(channels), Coupling(channels, hidden)]) for _ in range(config.steps)]
+            steps = [
+                nn.ModuleList([Mix(channels), Coupling(channels, hidden, config.scale)]) for _ in range(config.steps)
+            ]
             self.levels.append(nn.ModuleList(steps))
             if level < config.levels - 1:
                 channels //= 2
@@ -167,40 +223,52 @@ class Glow(nn.Module):
         sizes = np.cumsum([math.prod(shape) for shape in reversed(self.shapes)])
         return int(max(size for size in sizes if size <= max(self.config.side**2 // 4, sizes[0])))
 
-    def forward(self, y: torch.Tensor, autocast: bool = False, initialise: bool = False):
-        """Dequantized pictures -> (scales of the code, finest first; log-determinant ``(batch,)``)."""
+    def forward(self, y: torch.Tensor, autocast: bool = False, checkpoint: int = 0, initialise: bool = False):
+        """Dequantized pictures -> (scales of the code, finest first; log-determinant ``(batch,)``).
+
+        Args:
+            autocast: bfloat16 in the coupling networks. For training only: decoding amplifies the
+                difference between two roundings.
+            checkpoint: keep nothing within so many steps, but go through them again for the
+                gradient (Chen et al. 2016); 0 keeps all.
+        """
         x, scales = y - 0.5, []
         log_determinant = y.new_zeros(len(y))
         for level, steps in enumerate(self.levels):
-            x = F.pixel_unshuffle(x, 2)
-            for mix, coupling in steps:
-                if initialise:
-                    mix.initialise(x)
-                x, gain = mix(x)
-                log_determinant = log_determinant + gain
-                x, gain = coupling(x, autocast)
+            x = F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)
+            stride = checkpoint or len(steps)
+            for start in range(0, len(steps), stride):
+                part = steps[start : start + stride]
+                if checkpoint:
+                    x, gain = recomputed(_through, part, x, autocast, use_reentrant=False, preserve_rng_state=False)
+                else:
+                    x, gain = _through(part, x, autocast, initialise)
                 log_determinant = log_determinant + gain
             if level < len(self.whiten):
                 x, leaves = x.chunk(2, 1)
                 white, gain = self.whiten[level](leaves, x)
                 log_determinant = log_determinant + gain
                 scales.append(white)
-        mean, log_scale = self.top
+        mean, log_scale = self._last_prior()
         scales.append((x - mean) * (-log_scale).exp())
         return scales, log_determinant - log_scale.sum() * x[0, 0].numel()
 
     def inverse(self, flat: torch.Tensor) -> torch.Tensor:
         """Whole codes ``(batch, side^2)`` -> pictures, neither clamped nor repaired."""
-        mean, log_scale = self.top
+        mean, log_scale = self._last_prior()
         scales = self.scales(flat)
         x = scales[0] * log_scale.exp() + mean
         for level in reversed(range(len(self.levels))):
             if level < len(self.whiten):
                 x = torch.cat([x, self.whiten[level].inverse(scales[-1 - level], x)], 1)
+            x = x.contiguous(memory_format=torch.channels_last)
             for mix, coupling in reversed(self.levels[level]):
                 x = mix.inverse(coupling.inverse(x))
             x = F.pixel_shuffle(x, 2)
         return x + 0.5
+
+    def _last_prior(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.top[0], bounded(self.top[1], PRIOR)
 
     def scales(self, flat: torch.Tensor) -> list[torch.Tensor]:
         """The scales of whole codes, coarsest first, each ``(batch, channels, frequency, time)``."""
@@ -210,13 +278,17 @@ class Glow(nn.Module):
 
     @torch.no_grad()
     def initialise(self, y: torch.Tensor) -> None:
-        """Set every actnorm from one batch of dequantized pictures, once."""
-        self.forward(y, initialise=True)
-        self.initialised.fill_(True)
+        """Set every actnorm from one batch of dequantized pictures; a flow that has been set stays as it is.
 
-    def log_likelihood(self, y: torch.Tensor, autocast: bool = False) -> torch.Tensor:
+        Processes of a distributed run that give the same batch get the same flow, bit for bit.
+        """
+        if not self.initialised:
+            self.forward(y, initialise=True)
+            self.initialised.fill_(True)
+
+    def log_likelihood(self, y: torch.Tensor, autocast: bool = False, checkpoint: int = 0) -> torch.Tensor:
         """log p(y) of dequantized pictures, nats, ``(batch,)``: change of variables, paper eq. 3."""
-        scales, log_determinant = self.forward(y, autocast)
+        scales, log_determinant = self.forward(y, autocast, checkpoint)
         energy = sum(scale.square().sum((1, 2, 3)) for scale in scales)
         return log_determinant - 0.5 * (energy + LOG_2PI * y[0].numel())
 
@@ -265,6 +337,19 @@ class Glow(nn.Module):
         if not (torch.isfinite(pictures).all() and pictures.min() >= 0 and pictures.max() <= 1):
             raise InputError("pictures must be finite and in [0, 1], as vf.images makes them")
         return pictures
+
+
+def _through(steps, x: torch.Tensor, autocast: bool, initialise: bool = False):
+    """Some steps of one level: what becomes of ``x``, and their log-determinant ``(batch,)``."""
+    log_determinant = x.new_zeros(len(x))
+    for mix, coupling in steps:
+        if initialise:
+            mix.initialise(x)
+        x, gain = mix(x)
+        log_determinant = log_determinant + gain
+        x, gain = coupling(x, autocast)
+        log_determinant = log_determinant + gain
+    return x, log_determinant
 
 
 def random_code(n: int, size: int = PIXELS, seed: int = 0) -> torch.Tensor:
