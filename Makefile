@@ -52,8 +52,8 @@ $(READY): requirements.lock pyproject.toml
 lock:
 	$(PYTHON) -m venv --clear build/lock
 	grep '^torch==' requirements.lock > build/lock/torch.txt
-	build/lock/bin/python -m pip install --quiet --disable-pip-version-check -c build/lock/torch.txt -e '.[book,dev]'
-	echo "# Made by \`make lock\`: one tested version of all that pyproject.toml and its extras book and dev need." > build/lock/lock.txt
+	build/lock/bin/python -m pip install --quiet --disable-pip-version-check -c build/lock/torch.txt -e '.[book,export,dev]'
+	echo "# Made by \`make lock\`: one tested version of all that pyproject.toml and its extras book, export and dev need." > build/lock/lock.txt
 	build/lock/bin/python -m pip freeze --exclude vowelflow | grep -Ev '^(nvidia|cuda|triton)' | sed 's/+cpu$$//' >> build/lock/lock.txt
 	mv build/lock/lock.txt requirements.lock
 	rm -rf build/lock

@@ -16,7 +16,7 @@ HOME = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((HOME / "notebooks").glob("*.ipynb"))
 PROJECT = tomllib.loads((HOME / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-WANTED = PROJECT["dependencies"] + EXTRAS["book"] + EXTRAS["dev"]
+WANTED = PROJECT["dependencies"] + EXTRAS["book"] + EXTRAS["export"] + EXTRAS["dev"]
 
 
 def by_name(requirements):

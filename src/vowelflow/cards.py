@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from copy import deepcopy
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -10,41 +13,114 @@ import pandas as pd
 import torch
 
 from .corpus import Corpus, save_atomically
-from .glow import load_model
+from .factors import direction, line, random_direction
+from .glow import Glow, file_hash, load_model
 from .judges import interval
-from .spectrogram import batches
+from .spectrogram import batches, images
 
 
-def measure(folder: Path, corpus: Corpus, draws: int = 8, samples: int = 1000) -> dict:
+def measure(
+    folder: Path, corpus: Corpus, draws: int = 8, tokens: int = 200, samples: int = 1000, lines: int = 50
+) -> dict:
     """The model card's numbers, written to ``metrics.json``; the one look at test speakers.
 
-    Bits per dimension by split (mean over speakers), greatest round-trip error over all tokens,
-    share of finite pixels in samples of temperature 1.
+    Bits per dimension by split (mean over speakers, ``draws`` of noise), and what becomes of the flow at
+    its limits: ``exactness`` on up to ``tokens`` tokens, ``stability`` of samples, lines and long steps.
     """
     model, bits = load_model(folder), {}
     for split in ("train", "valid", "test"):
-        tokens = corpus.held_out(split)
-        tokens = tokens.draw(2, by=("speaker", "phone")) if split == "train" else tokens
-        if len(tokens):
-            per_token = torch.cat([model.bits_per_dim(pictures, draws) for pictures, _ in batches(tokens)])
-            per_speaker = pd.Series(per_token.numpy()).groupby(tokens.table.speaker.to_numpy()).mean()
-            bits[split] = interval(per_speaker) | {"tokens": len(tokens)}
-    codes = (model.encode(pictures) for pictures, _ in batches(corpus))
-    error = max((model.decode(code) - code.image).abs().max().item() for code in codes)
-    drawn = (model.sample(min(50, samples), seed=seed) for seed in range(-(-samples // 50)))
-    finite = [torch.isfinite(pictures).float().mean().item() for pictures in drawn]
+        heard = corpus.held_out(split)
+        heard = heard.draw(2, by=("speaker", "phone")) if split == "train" else heard
+        if len(heard):
+            per_token = torch.cat([model.bits_per_dim(pictures, draws) for pictures, _ in batches(heard)])
+            per_speaker = pd.Series(per_token.numpy()).groupby(heard.table.speaker.to_numpy()).mean()
+            bits[split] = interval(per_speaker) | {"tokens": len(heard)}
     metrics = {
+        "sha256": file_hash(folder / "model.safetensors"),
         "bits_per_dim": bits,
         "draws_of_noise": draws,
         "parameters": sum(weight.numel() for weight in model.parameters()),
-        "round_trip_error": error,
-        "round_trip_tokens": len(corpus),
-        "samples": samples,
-        "finite_share_of_samples": float(np.mean(finite)),
+        "exactness": exactness(model, corpus.take(_some(len(corpus), tokens))),
+        "stability": stability(model, corpus, samples, lines),
     }
     save_atomically(folder / "metrics.json", lambda path: path.write_text(json.dumps(metrics, indent=2) + "\n"))
     save_atomically(folder / "README.md", lambda path: path.write_text(_card(folder, metrics)))
     return metrics
+
+
+def exactness(model: Glow, corpus: Corpus) -> dict:
+    """Greatest difference of a pixel between ``decode(encode(x))`` and the dequantized picture.
+
+    In float32, in float64, and in float32 when the codes are decoded in another order and in batches of another size.
+    """
+    errors = {"float32": 0.0, "float64": 0.0, "float32_reordered": 0.0}
+    precise = deepcopy(model).double()
+    for pictures, _ in batches(corpus):
+        code = model.encode(pictures)
+        again = code[list(reversed(range(len(code))))]
+        errors["float32"] = max(errors["float32"], _difference(model.decode(code), code.image))
+        reordered = _difference(model.decode(again, batch=3), again.image)
+        errors["float32_reordered"] = max(errors["float32_reordered"], reordered)
+        code = precise.encode(pictures)
+        errors["float64"] = max(errors["float64"], _difference(precise.decode(code), code.image))
+    return errors | {"tokens": len(corpus)}
+
+
+def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
+    difference = (one - other).abs().max().item()
+    return difference if np.isfinite(difference) else np.inf
+
+
+def stability(model: Glow, corpus: Corpus, samples: int, lines: int, points: int = 11, step: float = 3.0) -> dict:
+    """Whether decoded pictures are finite, and what share of their pixels is outside [-0.1, 1.1].
+
+    Samples of temperature 1; straight lines of ``points`` between random pairs of held-out tokens; and
+    held-out tokens moved by ``step`` times, both ways, every displacement between two vowels, that between the sexes,
+    and a random direction of equal norm, as found on train speakers.
+    """
+    held_out = corpus.held_out("test") if len(corpus.held_out("test")) else corpus
+    codes = model.encode(images(held_out))
+    rng = np.random.default_rng(0)
+    pairs = [rng.choice(len(codes), 2, replace=False) for _ in range(lines)]
+    paths = (line(codes[one], codes[other], points) for one, other in pairs)
+    some = codes.flat[_some(len(codes), 8)]
+    steps = (some + sign * step * found for found in _directions(model, corpus) for sign in (1, -1))
+    return {
+        "samples": _spread(model.sample(min(50, samples), seed=seed) for seed in range(-(-samples // 50))),
+        "lines": _spread(model.decode(path) for path in paths),
+        "steps": _spread(model.decode(moved) for moved in steps),
+    }
+
+
+def _directions(model: Glow, corpus: Corpus) -> list[torch.Tensor]:
+    speech = corpus.split["train"].draw(2, by=("speaker", "phone"))
+    codes, table = model.encode(images(speech)).flat, speech.table
+    found = []
+    for factor in ("phone", "sex"):
+        for one, other in combinations(sorted(table[factor].unique()), 2):
+            rows = [torch.from_numpy(np.flatnonzero(table[factor] == name)) for name in (one, other)]
+            found.append(direction(codes[rows[0]], codes[rows[1]]))
+    return found + [random_direction(found[0])]
+
+
+def _some(count: int, wanted: int) -> np.ndarray:
+    """``wanted`` rows of ``count``, evenly spread; all of them where there are no more."""
+    return np.unique(np.linspace(0, count - 1, min(count, wanted)).astype(int))
+
+
+def _spread(decoded: Iterable[torch.Tensor]) -> dict:
+    pictures, finite, outside, pixels, largest = 0, 0, 0, 0, 0.0
+    for part in decoded:
+        pictures, pixels = pictures + len(part), pixels + part.numel()
+        finite += torch.isfinite(part).sum().item()
+        outside += part.numel() - ((part >= -0.1) & (part <= 1.1)).sum().item()
+        largest = max(largest, part.abs().max().item())
+    return {
+        "pictures": pictures,
+        "finite_share": finite / pixels,
+        "outside_share": outside / pixels,
+        "largest": largest if np.isfinite(largest) else None,
+    }
 
 
 def _card(folder: Path, metrics: dict) -> str:
@@ -55,6 +131,16 @@ def _card(folder: Path, metrics: dict) -> str:
         + (f"{row['low']:.3f} to {row['high']:.3f}" if row["low"] is not None else "too few speakers")
         + f" | {row['clusters']} | {row['tokens']} |"
         for split, row in metrics["bits_per_dim"].items()
+    ]
+    kinds = {
+        "samples": "samples of temperature 1",
+        "lines": "straight lines between held-out tokens",
+        "steps": "three times a direction, both ways",
+    }
+    exact = metrics["exactness"]
+    limits = [
+        f"| {text} | {row['pictures']:,} | {row['finite_share']:.2%} | {row['outside_share']:.4%} | {row['largest']:.3g} |"
+        for text, row in ((text, metrics["stability"][kind]) for kind, text in kinds.items())
     ]
     said = "\n".join(f"- {split}: {', '.join(names)}" for split, names in sorted(speakers.items()))
     return f"""# {folder.name}
@@ -76,9 +162,12 @@ without the sentences that every speaker says:
 |---|---|---|---|---|
 {chr(10).join(rows)}
 
-- Greatest difference between a picture and its decoded code, {metrics["round_trip_tokens"]:,} tokens, float32:
-  {metrics["round_trip_error"]:.1e}.
-- Finite pixels in {metrics["samples"]:,} samples of temperature 1: {metrics["finite_share_of_samples"]:.2%}.
+Greatest difference between a picture and its decoded code, {exact["tokens"]:,} tokens: {exact["float32"]:.1e} in float32
+({exact["float32_reordered"]:.1e} in another order and batch), {exact["float64"]:.1e} in float64.
+
+| decoded | pictures | finite pixels | outside [-0.1, 1.1] | largest |
+|---|---|---|---|---|
+{chr(10).join(limits)}
 
 ## Speakers
 

@@ -1,4 +1,4 @@
-"""The command line: ``vowelflow study | train | corpus | book``.
+"""The command line: ``vowelflow study | train | measure | corpus | export | book``.
 
 Nothing heavy is imported before it is known what to do, so that help is instant.
 """
@@ -64,6 +64,16 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--out", type=Path, metavar="DIR", help="where weights, log and checkpoint go")
     train.set_defaults(run=_train)
 
+    measure = commands.add_parser("measure", help="measure a flow at its limits and write its model card")
+    measure.add_argument("model", metavar="MODEL", help="a name under models/, or a folder with weights")
+    measure.add_argument("--corpus", metavar="NAME", required=True, help="what the flow was trained on")
+    measure.add_argument("--root", metavar="DIR", help=ROOT)
+    _add_vowels(measure)
+    measure.add_argument("--tokens", type=_at_least_one, default=2000, metavar="N", help="encoded and decoded; 2000")
+    measure.add_argument("--samples", type=_at_least_one, default=10_000, metavar="N", help="drawn; 10000")
+    measure.add_argument("--lines", type=_at_least_one, default=500, metavar="N", help="of 11 points each; 500")
+    measure.set_defaults(run=_measure)
+
     corpus = commands.add_parser("corpus", help="tell what a corpus holds")
     corpus.add_argument("name", metavar="NAME", help=CORPORA)
     corpus.add_argument("--root", metavar="DIR", help=ROOT)
@@ -72,6 +82,12 @@ def _parser() -> argparse.ArgumentParser:
         "--save", type=Path, metavar="FILE", help="write all it takes to one file, to be given as --root"
     )
     corpus.set_defaults(run=_corpus)
+
+    export = commands.add_parser("export", help="write a flow as ONNX, to encode and decode without torch")
+    export.add_argument("model", metavar="MODEL", help="a name under models/, or a folder with weights")
+    export.add_argument("--half", action="store_true", help="keep weights in 16 bits: half the size, a little less exact")
+    export.add_argument("--out", type=Path, metavar="DIR", help="default: build/onnx/MODEL")
+    export.set_defaults(run=_export)
 
     book = commands.add_parser("book", help="build the book from the notebooks last run")
     book.add_argument("--url", help="where the book will be published; adds a site map and link previews")
@@ -127,6 +143,28 @@ def _train(options) -> None:
     for split, row in measure(folder, speech)["bits_per_dim"].items():
         print(f"{split}: {row['estimate']:.3f} bits per dimension over {row['clusters']} speakers")
     print(f"weights, log, checkpoint and model card: {folder}")
+
+
+def _measure(options) -> None:
+    from .cards import measure
+    from .glow import load_model, model_folder
+    from .readers import load_corpus
+
+    load_model(options.model)  # an unknown or damaged one is told before anything is read
+    folder = model_folder(options.model)
+    speech = load_corpus(options.corpus, options.root, options.vowels)
+    measure(folder, speech, tokens=options.tokens, samples=options.samples, lines=options.lines)
+    print((folder / "README.md").read_text())
+
+
+def _export(options) -> None:
+    from .export import export
+    from .glow import load_model, model_folder
+
+    folder = options.out or Path("build/onnx") / model_folder(options.model).name
+    for name, difference in export(load_model(options.model), folder, options.half).items():
+        path = folder / f"{name}.onnx"
+        print(f"{path}, {path.stat().st_size / 1e6:.1f} MB: within {difference:.1g} of torch")
 
 
 def _corpus(options) -> None:

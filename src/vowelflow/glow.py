@@ -77,7 +77,7 @@ class Mix(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         rotation = torch.linalg.qr(torch.randn(channels, channels, dtype=torch.float64))[0]
-        self.register_buffer("rotation", rotation)  # stays float64: its determinant must be 1
+        self.register_buffer("rotation", rotation.contiguous())  # stays float64: its determinant must be 1
         self.lower = nn.Parameter(torch.zeros(channels, channels))
         self.upper = nn.Parameter(torch.zeros(channels, channels))
         self.log_diagonal = nn.Parameter(torch.zeros(channels))
@@ -233,7 +233,7 @@ class Glow(nn.Module):
                 gradient (Chen et al. 2016); 0 keeps all.
         """
         x, scales = y - 0.5, []
-        log_determinant = y.new_zeros(len(y))
+        log_determinant = y.new_zeros(y.shape[0])
         for level, steps in enumerate(self.levels):
             x = F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)
             stride = checkpoint or len(steps)
@@ -341,7 +341,7 @@ class Glow(nn.Module):
 
 def _through(steps, x: torch.Tensor, autocast: bool, initialise: bool = False):
     """Some steps of one level: what becomes of ``x``, and their log-determinant ``(batch,)``."""
-    log_determinant = x.new_zeros(len(x))
+    log_determinant = x.new_zeros(x.shape[0])
     for mix, coupling in steps:
         if initialise:
             mix.initialise(x)
@@ -432,7 +432,7 @@ def load_model(name: str | Path, models: Path | None = None) -> Glow:
     Raises:
         InputError: no such model, a damaged or altered weight file, or weights of another shape.
     """
-    folder = Path(name) if Path(name).is_dir() else (models or models_folder()) / name
+    folder = model_folder(name, models)
     try:
         config = json.loads((folder / "config.json").read_text())
         glow = GlowConfig(**{**config["glow"], "hidden": tuple(config["glow"]["hidden"])})
@@ -451,6 +451,11 @@ def load_model(name: str | Path, models: Path | None = None) -> Glow:
     except RuntimeError as error:
         raise InputError(f"{weights} does not fit its config.json: {error}") from None
     return model.eval().requires_grad_(False).to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def model_folder(name: str | Path, models: Path | None = None) -> Path:
+    """Where the weights of this name are: a folder itself, or one under ``models/``."""
+    return Path(name) if Path(name).is_dir() else (models or models_folder()) / name
 
 
 def models_folder() -> Path:

@@ -1,0 +1,332 @@
+"""What a flow of the paper's shape costs here and in other libraries: time, and memory for activations.
+
+    pip install -e '.[bench]'
+    python benchmarks/flow.py                          two peers, on this machine's processor
+    python benchmarks/flow.py --device cuda --steps 32 --batch 16
+
+All sides are Glow with the same coupling networks (3x3, 1x1 and 3x3 convolutions, 512 channels, scale
+sigmoid(s + 2)), L = 3 levels and K steps, given the same pictures of klatt. Runs are interleaved, a ratio
+is the median over rounds of peer / ours, and results go to ``benchmarks/flow.json``. Peak memory is of
+a training step beyond weights, gradients and the optimizer, each in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from vowelflow.glow import Glow, GlowConfig, dequantize
+from vowelflow.klatt import klatt_corpus
+from vowelflow.spectrogram import SIDE, images
+from vowelflow.training import PROFILES, compiled
+
+RESULTS = Path(__file__).with_suffix(".json")
+PAPER = PROFILES["paper"]
+LEVELS, HIDDEN = PAPER.glow.levels, PAPER.glow.hidden[0]
+BFLOAT16_PEAK = {"H100": 989.4e12, "H200": 989.4e12}  # dense operations a second, by the maker's data sheets
+SIDES = ("ours", "normflows", "nflows")
+OPERATIONS = ("train_float32", "train_bfloat16", "encode", "decode", "sample")
+
+
+class Ours:
+    def __init__(self, steps: int, pictures: torch.Tensor, checkpoint: int = 0):
+        self.model = Glow(replace(PAPER.glow, steps=steps))
+        self.model.initialise(pictures.cpu())
+        self.model.to(pictures.device)
+        self.log_likelihood = compiled(self.model)
+        self.checkpoint = checkpoint
+
+    def loss(self, pictures, autocast):
+        return -self.log_likelihood(pictures, autocast, self.checkpoint).mean()
+
+    def encode(self, pictures):
+        scales, _ = self.model(pictures)
+        return torch.cat([scale.flatten(1) for scale in reversed(scales)], 1)
+
+    def decode(self, code):
+        return self.model.inverse(code)
+
+    def sample(self, count):
+        return self.model.inverse(torch.randn(count, SIDE**2, device=self.model.top.device))
+
+
+class Peer:
+    """A library's model; under autocast everything of it is, as its users write it."""
+
+    def loss(self, pictures, autocast):
+        with torch.autocast(pictures.device.type, torch.bfloat16, enabled=autocast):
+            return -self.log_likelihood(pictures).mean()
+
+
+class Normflows(Peer):
+    def __init__(self, steps: int, pictures: torch.Tensor):
+        import normflows
+
+        priors, flows, merges = [], [], []
+        for level in reversed(range(LEVELS)):  # the coarsest first
+            channels, side = 4 * 2**level, SIDE // 2 ** (level + 1)
+            blocks = [normflows.flows.GlowBlock(channels, HIDDEN) for _ in range(steps)]
+            flows.append([*blocks, normflows.flows.Squeeze()])
+            leaves = channels if level == LEVELS - 1 else channels // 2
+            priors.append(normflows.distributions.DiagGaussian((leaves, side, side), trainable=False))
+            merges += [normflows.flows.Merge()] if level < LEVELS - 1 else []
+        self.model = normflows.MultiscaleFlow(priors, flows, merges, class_cond=False).to(pictures.device)
+        self.log_likelihood = lambda pictures: self.model.log_prob(pictures, None)
+        with torch.no_grad():
+            self.log_likelihood(pictures)  # its actnorm starts from the first batch
+
+    def encode(self, pictures):
+        return self.model.inverse_and_log_det(pictures)[0]
+
+    def decode(self, code):
+        return self.model.forward_and_log_det(code)[0]
+
+    def sample(self, count):
+        return self.model.sample(count)[0]
+
+
+class Nflows(Peer):
+    def __init__(self, steps: int, pictures: torch.Tensor):
+        from nflows import distributions, flows, transforms
+
+        class Network(nn.Sequential):  # its own convolutional networks are residual, so it is given this one
+            def forward(self, x, context=None):
+                return super().forward(x)
+
+        def network(into, out):
+            last = nn.Conv2d(HIDDEN, out, 3, padding=1)
+            nn.init.zeros_(last.weight), nn.init.zeros_(last.bias)
+            first, middle = nn.Conv2d(into, HIDDEN, 3, padding=1), nn.Conv2d(HIDDEN, HIDDEN, 1)
+            return Network(first, nn.ReLU(), middle, nn.ReLU(), last)
+
+        whole, shape = transforms.MultiscaleCompositeTransform(LEVELS), (1, SIDE, SIDE)
+        for _ in range(LEVELS):
+            squeeze = transforms.SqueezeTransform()
+            shape = squeeze.get_output_shape(*shape)
+            mask = torch.arange(shape[0]) >= shape[0] // 2
+            layers = [squeeze]
+            for _ in range(steps):
+                layers += [transforms.ActNorm(shape[0]), transforms.OneByOneConvolution(shape[0])]
+                layers += [transforms.AffineCouplingTransform(mask, network)]
+            shape = whole.add_transform(transforms.CompositeTransform(layers), shape)
+        self.model = flows.Flow(whole, distributions.StandardNormal([SIDE**2])).to(pictures.device)
+        self.log_likelihood = self.model.log_prob
+        with torch.no_grad():
+            self.log_likelihood(pictures)
+
+    def encode(self, pictures):
+        return self.model.transform_to_noise(pictures)
+
+    def decode(self, code):
+        return self.model._transform.inverse(code)[0]
+
+    def sample(self, count):
+        return self.model.sample(count)
+
+
+def side_named(name: str, steps: int, pictures: torch.Tensor, **more):
+    torch.manual_seed(0)
+    return {"ours": Ours, "normflows": Normflows, "nflows": Nflows}[name](steps, pictures, **more)
+
+
+def pictures_for(batch: int, device: str) -> torch.Tensor:
+    corpus = klatt_corpus(speakers=4, tokens=2)
+    return dequantize(images(corpus.take(range(batch)))).to(device)
+
+
+def train_step(side, optimizer, pictures, autocast) -> None:
+    optimizer.zero_grad(set_to_none=True)
+    side.loss(pictures, autocast).backward()
+    optimizer.step()
+
+
+def times(steps: int, batch: int, device: str, rounds: int) -> dict[str, dict[str, list[float]]]:
+    """Seconds of every operation of every side, interleaved; the first round warms up and is dropped."""
+    pictures = pictures_for(batch, device)
+    sides = {name: side_named(name, steps, pictures) for name in SIDES}
+    sizes = {name: sum(weight.numel() for weight in side.model.parameters()) for name, side in sides.items()}
+    assert max(sizes.values()) < 1.02 * min(sizes.values()), f"not the same model: {sizes} parameters"
+    optimizers = {name: torch.optim.Adam(side.model.parameters(), 1e-5) for name, side in sides.items()}
+    seconds = {operation: {name: [] for name in SIDES} for operation in OPERATIONS}
+    for turn in range(rounds + 1):
+        for operation in OPERATIONS:
+            for name, side in sides.items():
+                kind, _, precision = operation.partition("_")
+                if kind == "train":
+                    run = lambda: train_step(side, optimizers[name], pictures, precision == "bfloat16")  # noqa: B023
+                    spent = _timed(run, device)
+                else:
+                    with torch.no_grad():
+                        given = {"encode": pictures, "sample": batch}
+                        given = side.encode(pictures) if kind == "decode" else given[kind]
+                        spent = _timed(lambda: getattr(side, kind)(given), device)  # noqa: B023
+                seconds[operation][name] += [spent] if turn else []
+    return seconds
+
+
+def _timed(run, device: str) -> float:
+    if device == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    run()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def memory(name: str, steps: int, batch: int, device: str) -> float:
+    """Peak MB of a training step's activations, as the profile trains it; run in a process of its own."""
+    pictures = pictures_for(batch, device)
+    side = side_named(name, steps, pictures, **({"checkpoint": PAPER.checkpoint} if name == "ours" else {}))
+    optimizer = torch.optim.Adam(side.model.parameters(), 1e-5)
+    autocast = name == "ours"  # each side as it is trained by default
+    train_step(side, optimizer, pictures, autocast)
+    optimizer.zero_grad(set_to_none=True)
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        rest = torch.cuda.memory_allocated()
+        train_step(side, optimizer, pictures, autocast)
+        peak = torch.cuda.max_memory_allocated()
+    else:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")  # the kernel's high-water mark starts again from here
+        rest = _status("VmRSS")
+        train_step(side, optimizer, pictures, autocast)
+        peak = _status("VmHWM")
+    gradients = sum(weight.numel() * weight.element_size() for weight in side.model.parameters())
+    return (peak - rest - gradients) / 1e6
+
+
+def _status(key: str) -> int:
+    """Bytes, from what Linux says of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(key)) * 1024
+
+
+def memory_apart(name: str, steps: int, batch: int, device: str) -> float:
+    command = [sys.executable, __file__, "--memory-of", name, "--steps", str(steps), "--batch", str(batch)]
+    exact = {"MALLOC_MMAP_THRESHOLD_": "65536"}  # freed memory goes back at once, so that what is counted is in use
+    done = subprocess.run([*command, "--device", device], capture_output=True, text=True, env=os.environ | exact)
+    assert done.returncode == 0, done.stderr
+    return float(done.stdout.splitlines()[-1])
+
+
+def cpu_profile(rounds: int) -> dict:
+    """Milliseconds of the default profile's flow, one picture at a time."""
+    pictures = pictures_for(1, "cpu")
+    torch.manual_seed(0)
+    model = Glow(GlowConfig())
+    model.initialise(pictures)
+    spent = {"encode_ms": [], "decode_ms": []}
+    with torch.no_grad():
+        for _ in range(rounds):
+            spent["encode_ms"].append(1e3 * _timed(lambda: model(pictures), "cpu"))
+            code = torch.randn(1, SIDE**2)
+            spent["decode_ms"].append(1e3 * _timed(lambda: model.inverse(code), "cpu"))  # noqa: B023
+    return {name: float(np.median(values)) for name, values in spent.items()}
+
+
+def summary(seconds: dict, memories: dict, batch: int) -> dict:
+    """Medians and ratios, of what ``times`` and ``memory_apart`` returned."""
+
+    def ratio(peer, ours):
+        return float(np.median(np.array(peer) / np.array(ours)))
+
+    def of(operation):
+        found = {"seconds": {name: float(np.median(values)) for name, values in seconds[operation].items()}}
+        for name in SIDES[1:]:
+            quotients = np.array(seconds[operation][name]) / seconds[operation]["ours"]
+            found[name] = {
+                "ratio": float(np.median(quotients)),
+                "least": float(quotients.min()),
+                "most": float(quotients.max()),
+            }
+        return found | {"ratio": found["normflows"]["ratio"]}
+
+    exact, mixed = seconds["train_float32"], seconds["train_bfloat16"]
+    most = {name: values[max(values)] for name, values in memories.items()}
+    ours = memories["ours"]
+    return {
+        "train_step": {
+            "ratio": ratio(exact["normflows"], mixed["ours"]),  # each side as it trains by default
+            "ratio_same_precision": ratio(mixed["normflows"], mixed["ours"]),
+            "ratio_float32": ratio(exact["normflows"], exact["ours"]),
+            "float32": of("train_float32"),
+            "bfloat16": of("train_bfloat16"),
+            "pictures_a_second": batch / float(np.median(mixed["ours"])),
+        },
+        **{operation: of(operation) for operation in ("encode", "decode", "sample")},
+        "memory": {
+            "ratio": most["normflows"] / most["ours"],
+            "activations_mb": memories,
+            "growth": ours[max(ours)] / ours[min(ours)] - 1,
+            "checkpoint": PAPER.checkpoint,
+        },
+    }
+
+
+def share_of_peak(steps: int, batch: int, pictures_a_second: float) -> dict:
+    """Useful operations a second, as a share of the card's peak (Chowdhery et al. 2022: no recomputation counted)."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"):
+        model = Glow(replace(PAPER.glow, steps=steps))
+        with FlopCounterMode(display=False) as counter:
+            model.log_likelihood(torch.empty(1, 1, SIDE, SIDE)).sum().backward()
+    achieved = counter.get_total_flops() * pictures_a_second
+    card = torch.cuda.get_device_name()
+    peak = next((peak for name, peak in BFLOAT16_PEAK.items() if name in card), None)
+    return {"card": card, "flops_a_second": achieved, "share_of_bfloat16_peak": peak and achieved / peak}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--steps", type=int, default=2, help="K of the timed model; default 2")
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--memory-of", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--memory-steps", type=int, nargs=2, default=(8, 32), help="the two K of the memory table")
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore", "torch.lu is deprecated")
+    if options.memory_of:
+        print(memory(options.memory_of, options.steps, options.batch, options.device))
+        return
+    seconds = times(options.steps, options.batch, options.device, options.rounds)
+    memories = {
+        name: {steps: memory_apart(name, steps, 1, options.device) for steps in options.memory_steps} for name in SIDES
+    }
+    found = {
+        "model": {"levels": LEVELS, "steps": options.steps, "hidden": HIDDEN, "batch": options.batch},
+        **summary(seconds, memories, options.batch),
+        "rounds": options.rounds,
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}",
+        "amx": torch.cpu._is_amx_tile_supported(),
+        "torch": torch.__version__,
+    }
+    if options.device == "cuda":
+        found |= share_of_peak(options.steps, options.batch, found["train_step"]["pictures_a_second"])
+    else:
+        found["cpu_profile"] = cpu_profile(options.rounds)
+    results = (json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}) | (
+        found if options.device == "cpu" else {"cuda": found}
+    )
+    print(json.dumps(results, indent=1))
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
