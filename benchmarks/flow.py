@@ -22,6 +22,7 @@ import sys
 import time
 import warnings
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -160,21 +161,22 @@ def times(steps: int, batch: int, device: str, rounds: int) -> dict[str, dict[st
     sizes = {name: sum(weight.numel() for weight in side.model.parameters()) for name, side in sides.items()}
     assert max(sizes.values()) < 1.02 * min(sizes.values()), f"not the same model: {sizes} parameters"
     optimizers = {name: torch.optim.Adam(side.model.parameters(), 1e-5) for name, side in sides.items()}
+    with torch.no_grad():
+        codes = {name: side.encode(pictures) for name, side in sides.items()}
     seconds = {operation: {name: [] for name in SIDES} for operation in OPERATIONS}
-    for turn in range(rounds + 1):
+    for _ in range(rounds + 1):
         for operation in OPERATIONS:
             for name, side in sides.items():
-                kind, _, precision = operation.partition("_")
-                if kind == "train":
-                    run = lambda: train_step(side, optimizers[name], pictures, precision == "bfloat16")  # noqa: B023
-                    spent = _timed(run, device)
-                else:
-                    with torch.no_grad():
-                        given = {"encode": pictures, "sample": batch}
-                        given = side.encode(pictures) if kind == "decode" else given[kind]
-                        spent = _timed(lambda: getattr(side, kind)(given), device)  # noqa: B023
-                seconds[operation][name] += [spent] if turn else []
-    return seconds
+                run = {
+                    "train_float32": partial(train_step, side, optimizers[name], pictures, False),
+                    "train_bfloat16": partial(train_step, side, optimizers[name], pictures, True),
+                    "encode": partial(side.encode, pictures),
+                    "decode": partial(side.decode, codes[name]),
+                    "sample": partial(side.sample, batch),
+                }[operation]
+                with torch.set_grad_enabled(operation.startswith("train")):
+                    seconds[operation][name].append(_timed(run, device))
+    return {operation: {name: spent[1:] for name, spent in of.items()} for operation, of in seconds.items()}
 
 
 def _timed(run, device: str) -> float:
@@ -233,9 +235,8 @@ def cpu_profile(rounds: int) -> dict:
     spent = {"encode_ms": [], "decode_ms": []}
     with torch.no_grad():
         for _ in range(rounds):
-            spent["encode_ms"].append(1e3 * _timed(lambda: model(pictures), "cpu"))
-            code = torch.randn(1, SIDE**2)
-            spent["decode_ms"].append(1e3 * _timed(lambda: model.inverse(code), "cpu"))  # noqa: B023
+            spent["encode_ms"].append(1e3 * _timed(partial(model, pictures), "cpu"))
+            spent["decode_ms"].append(1e3 * _timed(partial(model.inverse, torch.randn(1, SIDE**2)), "cpu"))
     return {name: float(np.median(values)) for name, values in spent.items()}
 
 

@@ -75,3 +75,17 @@ def test_vowel_space_draws_every_segment_and_its_reference():
     assert [axis.get_title() for axis in axes] == ["women", "men"]
     assert [sum(len(dots.get_offsets()) for dots in axis.collections) for axis in axes] == [2, 1]
     assert [len(axis.patches) for axis in axes] == [5, 5] and axes[0].yaxis_inverted() and axes[0].xaxis_inverted()
+
+
+def test_costs_are_those_of_the_benchmark():
+    from vowelflow.study import benchmark
+
+    found = benchmark("flow")
+    table = figures.cost_table(found)
+    assert list(table.index) == list(figures.COST_ROWS)
+    assert table.loc["decode", "ours, s"] == f"{found['decode']['seconds']['ours']:.2f}"
+    seconds, megabytes = figures.costs(found).axes
+    drawn = sorted(bar.get_width() for bar in megabytes.patches)
+    assert drawn == sorted(value for side in found["memory"]["activations_mb"].values() for value in side.values())
+    assert len(seconds.patches) == 3 * len(figures.COST_ROWS)
+    plt.close("all")

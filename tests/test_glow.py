@@ -206,7 +206,10 @@ def test_checkpointing_changes_no_gradient(config, checkpoint):
 
 
 def test_checkpointing_keeps_next_to_nothing():
-    model, y = unsettled(GlowConfig(levels=1, steps=16, hidden=(32,), side=32)).requires_grad_(True), torch.rand(1, 1, 32, 32)
+    model, y = (
+        unsettled(GlowConfig(levels=1, steps=16, hidden=(32,), side=32)).requires_grad_(True),
+        torch.rand(1, 1, 32, 32),
+    )
 
     def kept(checkpoint):
         sizes = {}

@@ -85,7 +85,9 @@ def _parser() -> argparse.ArgumentParser:
 
     export = commands.add_parser("export", help="write a flow as ONNX, to encode and decode without torch")
     export.add_argument("model", metavar="MODEL", help="a name under models/, or a folder with weights")
-    export.add_argument("--half", action="store_true", help="keep weights in 16 bits: half the size, a little less exact")
+    export.add_argument(
+        "--half", action="store_true", help="keep weights in 16 bits: half the size, a little less exact"
+    )
     export.add_argument("--out", type=Path, metavar="DIR", help="default: build/onnx/MODEL")
     export.set_defaults(run=_export)
 

@@ -8,6 +8,7 @@ import io
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import soundfile
 from IPython.display import HTML
 from matplotlib.patches import Ellipse
@@ -119,6 +120,49 @@ def vowel_space(measured):
             axis.text(f2, f1, phone, color=colour, ha="center", va="center", weight="bold", size=11)
         axis.set(title=name, xlabel="F2, Hz")
     axes[0].set(xlim=(3300, 500), ylim=(1250, 150), ylabel="F1, Hz")
+    return figure
+
+
+COST_ROWS = {
+    "train step, float32": ("train_step", "float32"),
+    "train step, bfloat16": ("train_step", "bfloat16"),
+    "encode": ("encode",),
+    "decode": ("decode",),
+    "sample": ("sample",),
+}
+
+
+def _cost_row(found: dict, path: tuple[str, ...]) -> dict:
+    for key in path:
+        found = found[key]
+    return found
+
+
+def cost_table(found: dict) -> pd.DataFrame:
+    """Seconds of each operation in each library, and how many times as fast ours is; of ``benchmarks/flow.json``."""
+    table = {}
+    for name, path in COST_ROWS.items():
+        row = _cost_row(found, path)
+        table[name] = {f"{side}, s": f"{seconds:.2f}" for side, seconds in row["seconds"].items()}
+        for peer in list(row["seconds"])[1:]:
+            ratios = row[peer]
+            table[name][f"{peer} / ours"] = f"{ratios['ratio']:.2f} ({ratios['least']:.2f} to {ratios['most']:.2f})"
+    return pd.DataFrame(table).T
+
+
+def costs(found: dict):
+    """The same as bars, with the memory of a training step beside them."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.6, 2.9), width_ratios=(2, 1))
+    names, memory = list(COST_ROWS), found["memory"]["activations_mb"]
+    for place, (side, colour) in enumerate(zip(memory, COLOURS)):
+        seconds = [_cost_row(found, path)["seconds"][side] for path in COST_ROWS.values()]
+        left.barh(np.arange(len(names)) + 0.27 * (place - 1), seconds, 0.25, color=colour, label=side)
+        right.barh(np.arange(len(memory[side])) + 0.27 * (place - 1), memory[side].values(), 0.25, color=colour)
+    left.set(yticks=range(len(names)), yticklabels=names, xlabel="seconds a picture")
+    steps = [f"{steps} steps" for steps in next(iter(memory.values()))]
+    right.set(yticks=range(len(steps)), yticklabels=steps, xlabel="MB for activations", xscale="log")
+    left.invert_yaxis(), right.invert_yaxis()
+    left.legend()
     return figure
 
 

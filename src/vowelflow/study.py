@@ -103,6 +103,11 @@ def load_results(build: str | Path | None = None) -> dict[str, dict]:
     return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
 
 
+def benchmark(name: str) -> dict:
+    """What ``benchmarks/<name>.py`` last measured."""
+    return json.loads((repository() / "benchmarks" / f"{name}.json").read_text(encoding="utf-8"))
+
+
 def _plain(value, name: str):
     """The value as JSON takes it; floats to ``DIGITS`` significant digits."""
     if hasattr(value, "tolist"):  # numpy arrays and scalars
