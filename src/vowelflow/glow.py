@@ -196,6 +196,19 @@ class Whiten(nn.Module):
         return white * log_scale.exp() + mean
 
 
+def through(steps, x: torch.Tensor, autocast: bool, initialise: bool = False):
+    """Some steps of one level: what becomes of ``x``, and their log-determinant ``(batch,)``."""
+    log_determinant = x.new_zeros(x.shape[0])
+    for mix, coupling in steps:
+        if initialise:
+            mix.initialise(x)
+        x, gain = mix(x)
+        log_determinant = log_determinant + gain
+        x, gain = coupling(x, autocast)
+        log_determinant = log_determinant + gain
+    return x, log_determinant
+
+
 class Glow(nn.Module):
     """The multi-scale flow. Pictures are ``(batch, 1, side, side)``, codes ``(batch, side^2)``."""
 
@@ -216,6 +229,7 @@ class Glow(nn.Module):
             self.shapes.append((channels, side, side))  # of what this level adds to the code
         self.top = nn.Parameter(torch.zeros(2, channels, 1, 1))  # mean and log-scale of the last scale
         self.register_buffer("initialised", torch.tensor(False))
+        self.through = through  # training on a GPU puts a compiled one here
 
     @property
     def top_size(self) -> int:
@@ -240,9 +254,9 @@ class Glow(nn.Module):
             for start in range(0, len(steps), stride):
                 part = steps[start : start + stride]
                 if checkpoint:
-                    x, gain = recomputed(_through, part, x, autocast, use_reentrant=False, preserve_rng_state=False)
+                    x, gain = recomputed(self.through, part, x, autocast, use_reentrant=False, preserve_rng_state=False)
                 else:
-                    x, gain = _through(part, x, autocast, initialise)
+                    x, gain = self.through(part, x, autocast, initialise)
                 log_determinant = log_determinant + gain
             if level < len(self.whiten):
                 x, leaves = x.chunk(2, 1)
@@ -337,19 +351,6 @@ class Glow(nn.Module):
         if not (torch.isfinite(pictures).all() and pictures.min() >= 0 and pictures.max() <= 1):
             raise InputError("pictures must be finite and in [0, 1], as vf.images makes them")
         return pictures
-
-
-def _through(steps, x: torch.Tensor, autocast: bool, initialise: bool = False):
-    """Some steps of one level: what becomes of ``x``, and their log-determinant ``(batch,)``."""
-    log_determinant = x.new_zeros(x.shape[0])
-    for mix, coupling in steps:
-        if initialise:
-            mix.initialise(x)
-        x, gain = mix(x)
-        log_determinant = log_determinant + gain
-        x, gain = coupling(x, autocast)
-        log_determinant = log_determinant + gain
-    return x, log_determinant
 
 
 def random_code(n: int, size: int = PIXELS, seed: int = 0) -> torch.Tensor:

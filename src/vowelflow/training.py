@@ -100,7 +100,7 @@ def train(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = untrained_flow(corpus, profile, seed).train().requires_grad_(True).to(device)
     average = deepcopy(model).requires_grad_(False)
-    log_likelihood = compiled(model)
+    compile_where_it_pays(model)
     optimizer = torch.optim.Adam(model.parameters(), lr=profile.learning_rate)
     done, spent = 0, 0.0
     if resume:
@@ -113,7 +113,7 @@ def train(
         y = _batch(speech, profile, seed, step, device)
         for group in optimizer.param_groups:
             group["lr"] = profile.learning_rate * _schedule(step, profile)
-        likelihood = log_likelihood(y, profile.autocast, profile.checkpoint)
+        likelihood = model.log_likelihood(y, profile.autocast, profile.checkpoint)
         bits = 8 - likelihood.mean() / math.log(2) / y[0].numel()
         if not torch.isfinite(bits):
             raise InputError(
@@ -141,10 +141,10 @@ def train(
     return average.eval().requires_grad_(False)
 
 
-def compiled(model: Glow) -> Callable:
-    """``model.log_likelihood``, compiled where that pays: on a GPU, with the C compiler that Triton needs."""
-    pays = next(model.parameters()).is_cuda and (shutil.which("cc") or shutil.which("gcc"))
-    return torch.compile(model.log_likelihood, fullgraph=True) if pays else model.log_likelihood
+def compile_where_it_pays(model: Glow) -> None:
+    """On a GPU, with the C compiler that Triton needs, run steps compiled: once for each level, not for each step."""
+    if next(model.parameters()).is_cuda and (shutil.which("cc") or shutil.which("gcc")):
+        model.through = torch.compile(model.through, fullgraph=True)
 
 
 def untrained_flow(corpus: Corpus, profile: Profile, seed: int = 0) -> Glow:
