@@ -4,10 +4,16 @@
     python benchmarks/flow.py                          two peers, on this machine's processor
     python benchmarks/flow.py --device cuda --steps 32 --batch 16
 
-All sides are Glow with the same coupling networks (3x3, 1x1 and 3x3 convolutions, 512 channels, scale
-sigmoid(s + 2)), L = 3 levels and K steps, given the same pictures of klatt. Runs are interleaved, a ratio
-is the median over rounds of peer / ours, and results go to ``benchmarks/flow.json``. Peak memory is of
-a training step beyond weights, gradients and the optimizer, each in a process of its own.
+All sides are Glow with K steps on each of L = 3 levels, actnorm, 1x1 convolutions in LU form, and coupling
+networks of 3x3, 1x1 and 3x3 convolutions with 512 channels and the scale sigmoid(s + 2), given the same
+pictures of klatt. What differs is small beside the networks: our split-off scales have learned priors, and
+the lower bound of a scale is e^-2 here, 0 in normflows, 0.001 in nflows. "Checkpointed" is what the paper
+profile does; the peers offer nothing like it, and are compared as they are.
+
+Runs are interleaved, a ratio is the median over rounds of peer / ours, and results go to
+``benchmarks/flow.json``. Peak memory is what an operation takes beyond the model, the optimizer and all
+gradients, each in a process of its own. A flow that keeps its activations peaks before most gradients
+are there, so what is said of the peers, and of ours where it keeps them, is up to their size too little.
 """
 
 from __future__ import annotations
@@ -39,19 +45,18 @@ PAPER = PROFILES["paper"]
 LEVELS, HIDDEN = PAPER.glow.levels, PAPER.glow.hidden[0]
 BFLOAT16_PEAK = {"H100": 989.4e12, "H200": 989.4e12}  # dense operations a second, by the maker's data sheets
 SIDES = ("ours", "normflows", "nflows")
-OPERATIONS = ("train_float32", "train_bfloat16", "encode", "decode", "sample")
+OPERATIONS = ("train_float32", "train_bfloat16", "train_checkpointed", "encode", "decode", "sample")
 
 
 class Ours:
-    def __init__(self, steps: int, pictures: torch.Tensor, checkpoint: int = 0):
+    def __init__(self, steps: int, pictures: torch.Tensor):
         self.model = Glow(replace(PAPER.glow, steps=steps))
         self.model.initialise(pictures.cpu())
         self.model.to(pictures.device)
         compile_where_it_pays(self.model)
-        self.checkpoint = checkpoint
 
-    def loss(self, pictures, autocast):
-        return -self.model.log_likelihood(pictures, autocast, self.checkpoint).mean()
+    def loss(self, pictures, autocast, checkpoint=0):
+        return -self.model.log_likelihood(pictures, autocast, checkpoint).mean()
 
     def encode(self, pictures):
         scales, _ = self.model(pictures)
@@ -138,20 +143,32 @@ class Nflows(Peer):
         return self.model.sample(count)
 
 
-def side_named(name: str, steps: int, pictures: torch.Tensor, **more):
+def side_named(name: str, steps: int, pictures: torch.Tensor):
     torch.manual_seed(0)
-    return {"ours": Ours, "normflows": Normflows, "nflows": Nflows}[name](steps, pictures, **more)
+    return {"ours": Ours, "normflows": Normflows, "nflows": Nflows}[name](steps, pictures)
 
 
 def pictures_for(batch: int, device: str) -> torch.Tensor:
-    corpus = klatt_corpus(speakers=4, tokens=2)
+    corpus = klatt_corpus(speakers=4, tokens=2 + batch // 20)
     return dequantize(images(corpus.take(range(batch)))).to(device)
 
 
-def train_step(side, optimizer, pictures, autocast) -> None:
+def train_step(side, optimizer, pictures, *how) -> None:
     optimizer.zero_grad(set_to_none=True)
-    side.loss(pictures, autocast).backward()
+    side.loss(pictures, *how).backward()
     optimizer.step()
+
+
+def operations(side, optimizer, pictures, code) -> dict:
+    """What is measured, each ready to be called."""
+    return {
+        "train_float32": partial(train_step, side, optimizer, pictures, False),
+        "train_bfloat16": partial(train_step, side, optimizer, pictures, True),
+        "train_checkpointed": partial(train_step, side, optimizer, pictures, True, PAPER.checkpoint),
+        "encode": partial(side.encode, pictures),
+        "decode": partial(side.decode, code),
+        "sample": partial(side.sample, len(pictures)),
+    }
 
 
 def times(steps: int, batch: int, device: str, rounds: int) -> dict[str, dict[str, list[float]]]:
@@ -159,7 +176,7 @@ def times(steps: int, batch: int, device: str, rounds: int) -> dict[str, dict[st
     pictures = pictures_for(batch, device)
     sides = {name: side_named(name, steps, pictures) for name in SIDES}
     sizes = {name: sum(weight.numel() for weight in side.model.parameters()) for name, side in sides.items()}
-    assert max(sizes.values()) < 1.02 * min(sizes.values()), f"not the same model: {sizes} parameters"
+    assert max(sizes.values()) < 1.02 * min(sizes.values()), f"not the same size: {sizes} parameters"
     optimizers = {name: torch.optim.Adam(side.model.parameters(), 1e-5) for name, side in sides.items()}
     with torch.no_grad():
         codes = {name: side.encode(pictures) for name, side in sides.items()}
@@ -167,13 +184,9 @@ def times(steps: int, batch: int, device: str, rounds: int) -> dict[str, dict[st
     for _ in range(rounds + 1):
         for operation in OPERATIONS:
             for name, side in sides.items():
-                run = {
-                    "train_float32": partial(train_step, side, optimizers[name], pictures, False),
-                    "train_bfloat16": partial(train_step, side, optimizers[name], pictures, True),
-                    "encode": partial(side.encode, pictures),
-                    "decode": partial(side.decode, codes[name]),
-                    "sample": partial(side.sample, batch),
-                }[operation]
+                if operation == "train_checkpointed" and name != "ours":
+                    continue
+                run = operations(side, optimizers[name], pictures, codes[name])[operation]
                 with torch.set_grad_enabled(operation.startswith("train")):
                     seconds[operation][name].append(_timed(run, device))
     return {operation: {name: spent[1:] for name, spent in of.items()} for operation, of in seconds.items()}
@@ -189,26 +202,29 @@ def _timed(run, device: str) -> float:
     return time.perf_counter() - start
 
 
-def memory(name: str, steps: int, batch: int, device: str) -> float:
-    """Peak MB of a training step's activations, as the profile trains it; run in a process of its own."""
-    pictures = pictures_for(batch, device)
-    side = side_named(name, steps, pictures, **({"checkpoint": PAPER.checkpoint} if name == "ours" else {}))
+def memory(name: str, operation: str, steps: int, device: str) -> float:
+    """Peak MB of an operation on one picture, beyond what the model, its gradients and the optimizer take."""
+    pictures = pictures_for(1, device)
+    side = side_named(name, steps, pictures)
     optimizer = torch.optim.Adam(side.model.parameters(), 1e-5)
-    autocast = name == "ours"  # each side as it is trained by default
-    train_step(side, optimizer, pictures, autocast)
-    optimizer.zero_grad(set_to_none=True)
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        rest = torch.cuda.memory_allocated()
-        train_step(side, optimizer, pictures, autocast)
-        peak = torch.cuda.max_memory_allocated()
-    else:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")  # the kernel's high-water mark starts again from here
-        rest = _status("VmRSS")
-        train_step(side, optimizer, pictures, autocast)
-        peak = _status("VmHWM")
-    gradients = sum(weight.numel() * weight.element_size() for weight in side.model.parameters())
+    training = operation.startswith("train")
+    with torch.set_grad_enabled(training):
+        given = side.encode(pictures.detach()) if operation == "decode" else None
+        run = operations(side, optimizer, pictures, given)[operation]
+        run()  # whatever is made once is made now: the optimizer's state, kernels, caches
+        optimizer.zero_grad(set_to_none=True)
+        if device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            rest = torch.cuda.memory_allocated()
+            run()
+            peak = torch.cuda.max_memory_allocated()
+        else:
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+            Path("/proc/self/clear_refs").write_text("5")  # the kernel's high-water mark starts again from here
+            rest = _status("VmRSS")
+            run()
+            peak = _status("VmHWM")
+    gradients = sum(weight.numel() * weight.element_size() for weight in side.model.parameters()) if training else 0
     return (peak - rest - gradients) / 1e6
 
 
@@ -218,12 +234,37 @@ def _status(key: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(key)) * 1024
 
 
-def memory_apart(name: str, steps: int, batch: int, device: str) -> float:
-    command = [sys.executable, __file__, "--memory-of", name, "--steps", str(steps), "--batch", str(batch)]
+def memory_apart(name: str, operation: str, steps: int, device: str) -> float:
+    """``memory``, of a process of its own."""
+    command = [sys.executable, __file__, "--memory-of", name, operation, "--steps", str(steps), "--device", device]
     exact = {"MALLOC_MMAP_THRESHOLD_": "65536"}  # freed memory goes back at once, so that what is counted is in use
-    done = subprocess.run([*command, "--device", device], capture_output=True, text=True, env=os.environ | exact)
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | exact)
     assert done.returncode == 0, done.stderr
     return float(done.stdout.splitlines()[-1])
+
+
+def memories(device: str, steps: tuple[int, int]) -> dict:
+    """MB of a training step at two K, and of the other operations at the smaller one."""
+    few, many = steps
+
+    def of(operation, sides=SIDES):
+        return {name: {k: memory_apart(name, operation, k, device) for k in steps} for name in sides}
+
+    exact, mixed, ours = of("train_float32"), of("train_bfloat16"), of("train_checkpointed", ["ours"])["ours"]
+    return {
+        "ratio": exact["normflows"][many] / ours[many],  # as each trains by default
+        "ratio_same_precision": mixed["normflows"][many] / ours[many],
+        "ratio_same_precision_kept": mixed["normflows"][many] / mixed["ours"][many],
+        "growth": ours[many] / ours[few] - 1,
+        "checkpoint": PAPER.checkpoint,
+        "steps": steps,
+        "train_float32_mb": exact,
+        "train_bfloat16_mb": {"ours, checkpointed": ours, **mixed},
+        "other_operations_mb": {
+            operation: {name: memory_apart(name, operation, few, device) for name in SIDES}
+            for operation in ("encode", "decode", "sample")
+        },
+    }
 
 
 def cpu_profile(rounds: int) -> dict:
@@ -240,42 +281,35 @@ def cpu_profile(rounds: int) -> dict:
     return {name: float(np.median(values)) for name, values in spent.items()}
 
 
-def summary(seconds: dict, memories: dict, batch: int) -> dict:
-    """Medians and ratios, of what ``times`` and ``memory_apart`` returned."""
+def summary(seconds: dict, batch: int) -> dict:
+    """Medians and ratios of what ``times`` returned."""
 
-    def ratio(peer, ours):
-        return float(np.median(np.array(peer) / np.array(ours)))
-
-    def of(operation):
-        found = {"seconds": {name: float(np.median(values)) for name, values in seconds[operation].items()}}
+    def against(operation, peers_do=None):
+        ours, peers = np.array(seconds[operation]["ours"]), seconds[peers_do or operation]
+        found = {"seconds": {name: float(np.median(values)) for name, values in seconds[operation].items() if values}}
         for name in SIDES[1:]:
-            quotients = np.array(seconds[operation][name]) / seconds[operation]["ours"]
-            found[name] = {
-                "ratio": float(np.median(quotients)),
-                "least": float(quotients.min()),
-                "most": float(quotients.max()),
-            }
+            ratios = np.array(peers[name]) / ours
+            spread = {"ratio": float(np.median(ratios)), "least": float(ratios.min()), "most": float(ratios.max())}
+            found[name] = spread
         return found | {"ratio": found["normflows"]["ratio"]}
 
-    exact, mixed = seconds["train_float32"], seconds["train_bfloat16"]
-    most = {name: values[max(values)] for name, values in memories.items()}
-    ours = memories["ours"]
+    rows = {operation: against(operation) for operation in OPERATIONS if operation != "train_checkpointed"}
+    rows["train_checkpointed"] = against("train_checkpointed", "train_bfloat16")
+    kept, again = (np.array(seconds[operation]["ours"]) for operation in ("train_bfloat16", "train_checkpointed"))
     return {
         "train_step": {
-            "ratio": ratio(exact["normflows"], mixed["ours"]),  # each side as it trains by default
-            "ratio_same_precision": ratio(mixed["normflows"], mixed["ours"]),
-            "ratio_float32": ratio(exact["normflows"], exact["ours"]),
-            "float32": of("train_float32"),
-            "bfloat16": of("train_bfloat16"),
-            "pictures_a_second": batch / float(np.median(mixed["ours"])),
+            "ratio": against("train_bfloat16", "train_float32")["ratio"],  # in each side's own precision
+            "ratio_same_precision": rows["train_bfloat16"]["ratio"],
+            "ratio_float32": rows["train_float32"]["ratio"],
+            "ratio_checkpointed": against("train_checkpointed", "train_float32")["ratio"],
+            "ratio_same_precision_checkpointed": rows["train_checkpointed"]["ratio"],
+            "price_of_checkpointing": float(np.median(again / kept)) - 1,
+            "pictures_a_second": batch / float(np.median(again)),
+            "float32": rows["train_float32"],
+            "bfloat16": rows["train_bfloat16"],
+            "checkpointed": rows["train_checkpointed"],
         },
-        **{operation: of(operation) for operation in ("encode", "decode", "sample")},
-        "memory": {
-            "ratio": most["normflows"] / most["ours"],
-            "activations_mb": memories,
-            "growth": ours[max(ours)] / ours[min(ours)] - 1,
-            "checkpoint": PAPER.checkpoint,
-        },
+        **{operation: rows[operation] for operation in ("encode", "decode", "sample")},
     }
 
 
@@ -299,20 +333,18 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2, help="K of the timed model; default 2")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--memory-of", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--memory-of", nargs=2, metavar=("SIDE", "OPERATION"), help="of one, at --steps; in MB")
     parser.add_argument("--memory-steps", type=int, nargs=2, default=(8, 32), help="the two K of the memory table")
     options = parser.parse_args()
     warnings.filterwarnings("ignore", "torch.lu is deprecated")
     if options.memory_of:
-        print(memory(options.memory_of, options.steps, options.batch, options.device))
+        print(memory(*options.memory_of, options.steps, options.device))
         return
     seconds = times(options.steps, options.batch, options.device, options.rounds)
-    memories = {
-        name: {steps: memory_apart(name, steps, 1, options.device) for steps in options.memory_steps} for name in SIDES
-    }
     found = {
         "model": {"levels": LEVELS, "steps": options.steps, "hidden": HIDDEN, "batch": options.batch},
-        **summary(seconds, memories, options.batch),
+        **summary(seconds, options.batch),
+        "memory": memories(options.device, options.memory_steps),
         "rounds": options.rounds,
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}",
         "amx": torch.cpu._is_amx_tile_supported(),

@@ -102,3 +102,39 @@ def test_train_leaves_weights_and_a_card(klatt, monkeypatch, tmp_path, capsys):
     assert cli.main(["train", "--profile", "smoke", "--steps", "2", "--out", str(tmp_path)]) == 0
     assert '"steps": 2,' in (tmp_path / "config.json").read_text() and (tmp_path / "README.md").is_file()
     assert "bits per dimension over" in capsys.readouterr().out
+
+
+def test_measure_and_export_need_a_flow(capsys, tmp_path):
+    for command in (["measure", "cpu-martian", "--corpus", "klatt"], ["export", "cpu-martian"]):
+        assert cli.main(command) == 2
+        assert "no model 'cpu-martian'" in capsys.readouterr().err
+
+
+def test_measure_writes_the_card_and_says_it(klatt, tmp_path, capsys, monkeypatch):
+    from vowelflow.training import PROFILES, train
+
+    monkeypatch.setattr("vowelflow.readers.load_corpus", lambda *given: klatt)
+    train(klatt, tmp_path / "flow", PROFILES["smoke"])
+    small = ["--tokens", "3", "--samples", "2", "--lines", "1"]
+    assert cli.main(["measure", str(tmp_path / "flow"), "--corpus", "klatt", *small]) == 0
+    assert capsys.readouterr().out.strip() == (tmp_path / "flow/README.md").read_text().strip()
+    assert "3 tokens" in (tmp_path / "flow/README.md").read_text()
+
+
+def test_export_puts_both_kinds_beside_each_other(tmp_path, capsys, monkeypatch):
+    from vowelflow import export
+
+    monkeypatch.chdir(tmp_path)
+    written = []
+
+    def write(model, folder, half):
+        folder.mkdir(parents=True)
+        (folder / "encode.onnx").write_bytes(b"0" * 200_000)
+        written.append((str(folder), half))
+        return {"encode": 2e-5}
+
+    monkeypatch.setattr(export, "export", write)
+    model = str(HOME / "models/cpu-klatt")
+    assert cli.main(["export", model]) == cli.main(["export", model, "--half"]) == 0
+    assert written == [("build/onnx/cpu-klatt", False), ("build/onnx/cpu-klatt-half", True)]
+    assert "cpu-klatt/encode.onnx, 0.2 MB: within 2e-05 of torch" in capsys.readouterr().out

@@ -99,17 +99,6 @@ def test_reference_weights_must_be_of_this_very_corpus(klatt, tmp_path, monkeypa
     assert weights(trained) != before
 
 
-def test_a_card_states_what_was_measured(klatt, tmp_path):
-    from vowelflow.cards import measure
-
-    train(klatt, tmp_path, SMOKE)
-    metrics = measure(tmp_path, klatt.take(range(40)), draws=1, samples=3)
-    text = (tmp_path / "README.md").read_text()
-    assert f"{metrics['bits_per_dim']['train']['estimate']:.3f}" in text and "too few speakers" in text
-    assert file_hash(tmp_path / "model.safetensors") in text and "Finite pixels in 3 samples" in text
-    assert metrics["round_trip_error"] < 1e-3 and metrics["finite_share_of_samples"] == 1
-
-
 def test_augmentation_changes_what_is_seen_and_a_run_can_still_be_resumed(klatt, tmp_path):
     plain, varied = SMOKE, replace(SMOKE, gain_db=6.0, shift=40)
     speech = klatt.filter(split="train")

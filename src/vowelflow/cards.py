@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .corpus import Corpus, save_atomically
+from .corpus import Corpus, InputError, save_atomically
 from .factors import direction, line, random_direction
 from .glow import Glow, file_hash, load_model
 from .judges import interval
@@ -20,14 +20,23 @@ from .spectrogram import batches, images
 
 
 def measure(
-    folder: Path, corpus: Corpus, draws: int = 8, tokens: int = 200, samples: int = 1000, lines: int = 50
+    folder: Path, corpus: Corpus, draws: int = 8, tokens: int = 500, samples: int = 1000, lines: int = 100
 ) -> dict:
-    """The model card's numbers, written to ``metrics.json``; the one look at test speakers.
+    """The model card and its numbers, ``README.md`` and ``metrics.json`` in ``folder``; a look at test speakers.
 
     Bits per dimension by split (mean over speakers, ``draws`` of noise), and what becomes of the flow at
     its limits: ``exactness`` on up to ``tokens`` tokens, ``stability`` of samples, lines and long steps.
+
+    Raises:
+        InputError: the flow was not trained on this corpus, or the folder holds no flow.
     """
     model, bits = load_model(folder), {}
+    trained_on = json.loads((folder / "config.json").read_text())
+    if trained_on["fingerprint"] != corpus.fingerprint:
+        raise InputError(
+            f"{folder} was trained on {trained_on['corpus']} with the fingerprint {trained_on['fingerprint']}, and this "
+            f"is {corpus.name} with {corpus.fingerprint}; give the same recordings and vowels"
+        )
     for split in ("train", "valid", "test"):
         heard = corpus.held_out(split)
         heard = heard.draw(2, by=("speaker", "phone")) if split == "train" else heard
@@ -67,40 +76,51 @@ def exactness(model: Glow, corpus: Corpus) -> dict:
 
 
 def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
-    difference = (one - other).abs().max().item()
-    return difference if np.isfinite(difference) else np.inf
+    """The largest; of a picture that is not finite, the largest float there is, which JSON can say."""
+    return (one - other).abs().nan_to_num(nan=torch.inf).max().clamp(max=torch.finfo(torch.float32).max).item()
 
 
 def stability(model: Glow, corpus: Corpus, samples: int, lines: int, points: int = 11, step: float = 3.0) -> dict:
     """Whether decoded pictures are finite, and what share of their pixels is outside [-0.1, 1.1].
 
-    Samples of temperature 1; straight lines of ``points`` between random pairs of held-out tokens; and
-    held-out tokens moved by ``step`` times, both ways, every displacement between two vowels, that between the sexes,
-    and a random direction of equal norm, as found on train speakers.
+    Samples of temperature 1; straight lines of ``points`` between random pairs of tokens; and tokens moved by
+    ``step`` times, both ways, every displacement between two vowels, that between the sexes, and a random
+    direction of equal norm, as found on train speakers. The tokens are of test speakers, if there are any.
     """
-    held_out = corpus.held_out("test") if len(corpus.held_out("test")) else corpus
-    codes = model.encode(images(held_out))
+    held_out = corpus.held_out("test")
+    speech = held_out if len(held_out) else corpus
+    codes = model.encode(images(speech))
     rng = np.random.default_rng(0)
-    pairs = [rng.choice(len(codes), 2, replace=False) for _ in range(lines)]
+    pairs = [rng.choice(len(codes), 2, replace=len(codes) < 2) for _ in range(lines)]
     paths = (line(codes[one], codes[other], points) for one, other in pairs)
     some = codes.flat[_some(len(codes), 8)]
     steps = (some + sign * step * found for found in _directions(model, corpus) for sign in (1, -1))
     return {
+        "worst_condition": worst_condition(model),
+        "tokens_of": "test speakers" if speech is held_out else "all speakers",
         "samples": _spread(model.sample(min(50, samples), seed=seed) for seed in range(-(-samples // 50))),
         "lines": _spread(model.decode(path) for path in paths),
         "steps": _spread(model.decode(moved) for moved in steps),
     }
 
 
+def worst_condition(model: Glow) -> float:
+    """The largest condition number of the flow's 1x1 convolutions, without actnorm."""
+    mixes = (mix for steps in model.levels for mix, _ in steps)
+    weights = (mix.weights()[0] * (-mix.factors()[3]).exp() for mix in mixes)
+    return max(torch.linalg.cond(weight.detach().double()).item() for weight in weights)
+
+
 def _directions(model: Glow, corpus: Corpus) -> list[torch.Tensor]:
-    speech = corpus.split["train"].draw(2, by=("speaker", "phone"))
+    speech = corpus.split["train"] if len(corpus.split["train"]) else corpus
+    speech = speech.draw(2, by=("speaker", "phone"))
     codes, table = model.encode(images(speech)).flat, speech.table
     found = []
     for factor in ("phone", "sex"):
         for one, other in combinations(sorted(table[factor].unique()), 2):
             rows = [torch.from_numpy(np.flatnonzero(table[factor] == name)) for name in (one, other)]
             found.append(direction(codes[rows[0]], codes[rows[1]]))
-    return found + [random_direction(found[0])]
+    return found + [random_direction(found[0] if found else torch.ones_like(codes[:1]))]
 
 
 def _some(count: int, wanted: int) -> np.ndarray:
@@ -109,18 +129,15 @@ def _some(count: int, wanted: int) -> np.ndarray:
 
 
 def _spread(decoded: Iterable[torch.Tensor]) -> dict:
-    pictures, finite, outside, pixels, largest = 0, 0, 0, 0, 0.0
+    """How far decoded pictures go: pixels that are not finite, share outside [-0.1, 1.1], the largest finite one."""
+    pictures, pixels, not_finite, outside, largest = 0, 0, 0, 0, 0.0
     for part in decoded:
+        finite = torch.isfinite(part)
         pictures, pixels = pictures + len(part), pixels + part.numel()
-        finite += torch.isfinite(part).sum().item()
-        outside += part.numel() - ((part >= -0.1) & (part <= 1.1)).sum().item()
-        largest = max(largest, part.abs().max().item())
-    return {
-        "pictures": pictures,
-        "finite_share": finite / pixels,
-        "outside_share": outside / pixels,
-        "largest": largest if np.isfinite(largest) else None,
-    }
+        not_finite += (~finite).sum().item()
+        outside += (~((part >= -0.1) & (part <= 1.1))).sum().item()
+        largest = max(largest, part.where(finite, 0).abs().max().item())
+    return {"pictures": pictures, "not_finite": not_finite, "outside_share": outside / pixels, "largest": largest}
 
 
 def _card(folder: Path, metrics: dict) -> str:
@@ -134,12 +151,12 @@ def _card(folder: Path, metrics: dict) -> str:
     ]
     kinds = {
         "samples": "samples of temperature 1",
-        "lines": "straight lines between held-out tokens",
+        "lines": f"straight lines between tokens of {metrics['stability']['tokens_of']}",
         "steps": "three times a direction, both ways",
     }
     exact = metrics["exactness"]
     limits = [
-        f"| {text} | {row['pictures']:,} | {row['finite_share']:.2%} | {row['outside_share']:.4%} | {row['largest']:.3g} |"
+        f"| {text} | {row['pictures']:,} | {row['not_finite']} | {row['outside_share']:.4%} | {row['largest']:.3g} |"
         for text, row in ((text, metrics["stability"][kind]) for kind, text in kinds.items())
     ]
     said = "\n".join(f"- {split}: {', '.join(names)}" for split, names in sorted(speakers.items()))
@@ -163,9 +180,10 @@ without the sentences that every speaker says:
 {chr(10).join(rows)}
 
 Greatest difference between a picture and its decoded code, {exact["tokens"]:,} tokens: {exact["float32"]:.1e} in float32
-({exact["float32_reordered"]:.1e} in another order and batch), {exact["float64"]:.1e} in float64.
+({exact["float32_reordered"]:.1e} in another order and batch), {exact["float64"]:.1e} in float64. Largest condition of a 1x1
+convolution: {metrics["stability"]["worst_condition"]:.2f}.
 
-| decoded | pictures | finite pixels | outside [-0.1, 1.1] | largest |
+| decoded | pictures | pixels not finite | outside [-0.1, 1.1] | largest pixel |
 |---|---|---|---|---|
 {chr(10).join(limits)}
 

@@ -64,14 +64,14 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--out", type=Path, metavar="DIR", help="where weights, log and checkpoint go")
     train.set_defaults(run=_train)
 
-    measure = commands.add_parser("measure", help="measure a flow at its limits and write its model card")
+    measure = commands.add_parser("measure", help="measure a flow at its limits and write its model card anew")
     measure.add_argument("model", metavar="MODEL", help="a name under models/, or a folder with weights")
     measure.add_argument("--corpus", metavar="NAME", required=True, help="what the flow was trained on")
     measure.add_argument("--root", metavar="DIR", help=ROOT)
     _add_vowels(measure)
-    measure.add_argument("--tokens", type=_at_least_one, default=2000, metavar="N", help="encoded and decoded; 2000")
-    measure.add_argument("--samples", type=_at_least_one, default=10_000, metavar="N", help="drawn; 10000")
-    measure.add_argument("--lines", type=_at_least_one, default=500, metavar="N", help="of 11 points each; 500")
+    measure.add_argument("--tokens", type=_at_least_one, default=500, metavar="N", help="to encode and decode; 500")
+    measure.add_argument("--samples", type=_at_least_one, default=1000, metavar="N", help="to draw; 1000")
+    measure.add_argument("--lines", type=_at_least_one, default=100, metavar="N", help="of 11 points each; 100")
     measure.set_defaults(run=_measure)
 
     corpus = commands.add_parser("corpus", help="tell what a corpus holds")
@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument(
         "--half", action="store_true", help="keep weights in 16 bits: half the size, a little less exact"
     )
-    export.add_argument("--out", type=Path, metavar="DIR", help="default: build/onnx/MODEL")
+    export.add_argument("--out", type=Path, metavar="DIR", help="default: build/onnx/MODEL, or MODEL-half")
     export.set_defaults(run=_export)
 
     book = commands.add_parser("book", help="build the book from the notebooks last run")
@@ -163,7 +163,8 @@ def _export(options) -> None:
     from .export import export
     from .glow import load_model, model_folder
 
-    folder = options.out or Path("build/onnx") / model_folder(options.model).name
+    name = model_folder(options.model).resolve().name + ("-half" if options.half else "")
+    folder = options.out or Path("build/onnx") / name
     for name, difference in export(load_model(options.model), folder, options.half).items():
         path = folder / f"{name}.onnx"
         print(f"{path}, {path.stat().st_size / 1e6:.1f} MB: within {difference:.1g} of torch")

@@ -27,9 +27,13 @@ from .corpus import InputError
 from .spectrogram import PIXELS, SIDE, quantize
 from .tiles import pays, tiled
 
+# cuDNN rounds float32 to 10 bits by default, and an inverse amplifies that: decode(encode(x)) would be off by 0.01.
+torch.backends.cudnn.allow_tf32 = False
+
 LOG_2PI = math.log(2 * math.pi)
 
-# Every scale of the flow is bounded, so no inverse of one can blow a code up.
+# Every scale is bounded, so no step has an inverse that is infinite or lost in rounding. Shifts are not, and
+# many steps multiply: what is far from all codes of pictures may still decode to something very large.
 COUPLING = 2.0  # a coupling multiplies by e^-2 to e^2
 PRIOR = 4.0  # a prior's deviation, and actnorm's scale, by e^-4 to e^4
 DIAGONAL = 1.0  # the convolution's diagonal lies in e^-1 to e^1,
@@ -77,7 +81,7 @@ class Mix(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         rotation = torch.linalg.qr(torch.randn(channels, channels, dtype=torch.float64))[0]
-        self.register_buffer("rotation", rotation.contiguous())  # stays float64: its determinant must be 1
+        self.register_buffer("rotation", rotation.contiguous())  # stays float64: |det| must be 1
         self.lower = nn.Parameter(torch.zeros(channels, channels))
         self.upper = nn.Parameter(torch.zeros(channels, channels))
         self.log_diagonal = nn.Parameter(torch.zeros(channels))
@@ -85,7 +89,7 @@ class Mix(nn.Module):
         self.log_scale = nn.Parameter(torch.zeros(channels))
 
     def initialise(self, x: torch.Tensor) -> None:
-        """Actnorm's start: every channel of this batch gets mean 0 and deviation 1."""
+        """Actnorm's start: every channel of this batch gets mean 0 and, within its bound, deviation 1."""
         mean, deviation = x.mean((0, 2, 3)), x.std((0, 2, 3))
         wanted = -deviation.clamp_min(1e-6).log() / PRIOR
         self.shift.data = -mean
@@ -115,6 +119,7 @@ class Mix(nn.Module):
         return (weight * (-log_scale).exp()[:, None]).to(self.shift.dtype), -self.shift
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """``(batch, channels, height, width)`` mixed, and the log-determinant, one for all pictures."""
         weight, bias, log_determinant = self.weights()
         return F.conv2d(x, weight[:, :, None, None], bias), log_determinant * x[0, 0].numel()
 
@@ -164,6 +169,7 @@ class Coupling(nn.Module):
         return bounded(log_scale, COUPLING), shift
 
     def forward(self, x: torch.Tensor, autocast: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+        """``(batch, channels, height, width)`` with its second half changed, and the log-determinants ``(batch,)``."""
         kept, changed = x.chunk(2, 1)
         log_scale, shift = self.scale_and_shift(kept, autocast)
         return torch.cat([kept, changed * log_scale.exp() + shift], 1), log_scale.sum((1, 2, 3))
@@ -188,6 +194,7 @@ class Whiten(nn.Module):
         return mean, bounded(log_scale, PRIOR)
 
     def forward(self, leaves, stays) -> tuple[torch.Tensor, torch.Tensor]:
+        """What leaves, standard normal if the prior is right, and the log-determinants ``(batch,)``."""
         mean, log_scale = self.prior(stays)
         return (leaves - mean) * (-log_scale).exp(), -log_scale.sum((1, 2, 3))
 
@@ -246,6 +253,8 @@ class Glow(nn.Module):
             checkpoint: keep nothing within so many steps, but go through them again for the
                 gradient (Chen et al. 2016); 0 keeps all.
         """
+        if checkpoint < 0:
+            raise InputError(f"checkpoint is a number of steps, or 0 to keep all, not {checkpoint}")
         x, scales = y - 0.5, []
         log_determinant = y.new_zeros(y.shape[0])
         for level, steps in enumerate(self.levels):
@@ -253,7 +262,7 @@ class Glow(nn.Module):
             stride = checkpoint or len(steps)
             for start in range(0, len(steps), stride):
                 part = steps[start : start + stride]
-                if checkpoint:
+                if checkpoint and not initialise:
                     x, gain = recomputed(self.through, part, x, autocast, use_reentrant=False, preserve_rng_state=False)
                 else:
                     x, gain = self.through(part, x, autocast, initialise)
@@ -355,8 +364,10 @@ class Glow(nn.Module):
 
 def random_code(n: int, size: int = PIXELS, seed: int = 0) -> torch.Tensor:
     """Standard normal codes ``(n, size)``; a code depends on (seed, its place), not on ``n``."""
-    rows = [np.random.default_rng([seed, row]).standard_normal(size, dtype=np.float32) for row in range(n)]
-    return torch.from_numpy(np.stack(rows))
+    codes = np.empty((n, size), dtype=np.float32)
+    for row in range(n):
+        np.random.default_rng([seed, row]).standard_normal(dtype=np.float32, out=codes[row])
+    return torch.from_numpy(codes)
 
 
 def dequantize(pictures: torch.Tensor, seed: int = 0) -> torch.Tensor:

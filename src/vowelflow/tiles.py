@@ -40,9 +40,9 @@ def tiled(network: torch.nn.Sequential, x: torch.Tensor, dtype: torch.dtype) -> 
         differentiated once.
     """
     first, _, middle, _, last = network
-    return _Tiled.apply(
-        x, first.weight, first.bias, middle.weight, middle.bias, last.weight, last.bias, dtype, torch.is_grad_enabled()
-    )
+    given = (x, first.weight, first.bias, middle.weight, middle.bias, last.weight, last.bias)
+    keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given)
+    return _Tiled.apply(*given, dtype, keep)
 
 
 def _rows(count: int) -> int:

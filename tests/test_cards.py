@@ -1,0 +1,66 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from vowelflow.cards import _card, _difference, _spread, measure, stability, worst_condition
+from vowelflow.corpus import InputError
+from vowelflow.glow import file_hash, load_model
+from vowelflow.training import PROFILES, train
+
+
+@pytest.fixture(scope="module")
+def trained(klatt, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    train(klatt, folder, replace(PROFILES["smoke"], iterations=2))
+    return folder
+
+
+def test_a_card_states_what_was_measured(klatt, trained):
+    metrics = measure(trained, klatt, draws=1, tokens=12, samples=3, lines=2)
+    text = (trained / "README.md").read_text()
+    assert f"{metrics['bits_per_dim']['train']['estimate']:.3f}" in text and "too few speakers" in text
+    assert file_hash(trained / "model.safetensors") in text
+    exact, stable = metrics["exactness"], metrics["stability"]
+    assert exact["tokens"] == 12 and exact["float64"] < 1e-9 < exact["float32"] < 1e-4
+    assert "12 tokens" in text and "| samples of temperature 1 | 3 | 0 |" in text
+    assert stable["lines"]["pictures"] == 22 and "between tokens of test speakers | 22 |" in text
+    assert json.loads((trained / "metrics.json").read_text()) == metrics
+
+
+def test_a_card_of_one_corpus_is_not_written_from_another(klatt, trained):
+    before = (trained / "README.md").read_text() if (trained / "README.md").exists() else None
+    with pytest.raises(InputError, match="was trained on klatt with the fingerprint .* give the same recordings"):
+        measure(trained, klatt.filter(phone=["aa", "iy"]))
+    assert before == ((trained / "README.md").read_text() if before else None)
+
+
+def test_what_is_not_finite_is_counted_and_can_be_written(klatt, trained):
+    wild = torch.tensor([[0.5, 1.5, float("inf"), float("nan")], [-0.05, -7.0, 1.0, 0.0]])
+    assert _spread([wild]) == {"pictures": 2, "not_finite": 2, "outside_share": 0.5, "largest": 7.0}
+    assert _difference(wild, torch.zeros(2, 4)) == torch.finfo(torch.float32).max
+    metrics = measure(trained, klatt, draws=1, tokens=2, samples=1, lines=1)
+    metrics["stability"]["samples"] |= _spread([wild])
+    assert "| samples of temperature 1 | 2 | 2 | 50.0000% | 7 |" in _card(trained, metrics)
+
+
+@pytest.mark.parametrize(
+    "kept", [{"split": "train"}, {"phone": "aa", "sex": "f"}], ids=["no test speakers", "one class"]
+)
+def test_small_corpora_can_be_measured(klatt, trained, kept):
+    model = load_model(trained)
+    found = stability(model, klatt.filter(**kept), samples=1, lines=1)
+    assert found["tokens_of"] == ("all speakers" if "split" in kept else "test speakers")
+    one = klatt.filter(split="test").take([0])
+    assert stability(model, one, samples=1, lines=1)["lines"]["pictures"] == 11
+
+
+def test_the_worst_condition_is_of_the_convolutions_alone(trained):
+    model = load_model(trained)
+    before = worst_condition(model)
+    mix = model.levels[0][0][0]
+    mix.log_scale.data += torch.linspace(-2, 2, 4)
+    assert worst_condition(model) == pytest.approx(before, rel=1e-3)
+    mix.log_diagonal.data += torch.linspace(-2, 2, 4)
+    assert worst_condition(model) > 3 * before
