@@ -10,10 +10,10 @@ pictures of klatt. What differs is small beside the networks: our split-off scal
 the lower bound of a scale is e^-2 here, 0 in normflows, 0.001 in nflows. "Checkpointed" is what the paper
 profile does; the peers offer nothing like it, and are compared as they are.
 
-Runs are interleaved, a ratio is the median over rounds of peer / ours, and results go to
-``benchmarks/flow.json``. Peak memory is what an operation takes beyond the model, the optimizer and all
-gradients, each in a process of its own. A flow that keeps its activations peaks before most gradients
-are there, so what is said of the peers, and of ours where it keeps them, is up to their size too little.
+Runs are interleaved, each side in a process of its own; a ratio is the median over rounds of peer / ours.
+Results go to ``benchmarks/flow.json``. Peak memory is what an operation takes beyond the model, the optimizer
+and all gradients; a flow that keeps its activations peaks before most gradients are there, so what is said of
+the peers, and of ours where it keeps them, is up to their size too little.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
+import multiprocessing
 import os
 import platform
 import subprocess
@@ -172,24 +173,38 @@ def operations(side, optimizer, pictures, code) -> dict:
 
 
 def times(steps: int, batch: int, device: str, rounds: int) -> dict[str, dict[str, list[float]]]:
-    """Seconds of every operation of every side, interleaved; the first round warms up and is dropped."""
-    pictures = pictures_for(batch, device)
-    sides = {name: side_named(name, steps, pictures) for name in SIDES}
-    sizes = {name: sum(weight.numel() for weight in side.model.parameters()) for name, side in sides.items()}
+    """Seconds of every operation of every side, in turns; the first round warms up and is dropped.
+
+    A side works in a process of its own, as its users run it: what one leaves in memory slows another.
+    """
+    context, workers, sizes = multiprocessing.get_context("spawn"), {}, {}
+    for name in SIDES:
+        here, there = context.Pipe()
+        context.Process(target=work, args=(there, name, steps, batch, device), daemon=True).start()
+        workers[name], sizes[name] = here, here.recv()
     assert max(sizes.values()) < 1.02 * min(sizes.values()), f"not the same size: {sizes} parameters"
-    optimizers = {name: torch.optim.Adam(side.model.parameters(), 1e-5) for name, side in sides.items()}
-    with torch.no_grad():
-        codes = {name: side.encode(pictures) for name, side in sides.items()}
     seconds = {operation: {name: [] for name in SIDES} for operation in OPERATIONS}
     for _ in range(rounds + 1):
         for operation in OPERATIONS:
-            for name, side in sides.items():
-                if operation == "train_checkpointed" and name != "ours":
-                    continue
-                run = operations(side, optimizers[name], pictures, codes[name])[operation]
-                with torch.set_grad_enabled(operation.startswith("train")):
-                    seconds[operation][name].append(_timed(run, device))
+            for name in SIDES if operation != "train_checkpointed" else SIDES[:1]:
+                workers[name].send(operation)
+                seconds[operation][name].append(workers[name].recv())
     return {operation: {name: spent[1:] for name, spent in of.items()} for operation, of in seconds.items()}
+
+
+def work(pipe, name: str, steps: int, batch: int, device: str) -> None:
+    """Say how many parameters a side has, then run the operations that are asked for and say how long each took."""
+    warnings.filterwarnings("ignore", "torch.(lu|triangular_solve) is deprecated")
+    pictures = pictures_for(batch, device)
+    side = side_named(name, steps, pictures)
+    optimizer = torch.optim.Adam(side.model.parameters(), 1e-5)
+    with torch.no_grad():
+        runs = operations(side, optimizer, pictures, side.encode(pictures))
+    pipe.send(sum(weight.numel() for weight in side.model.parameters()))
+    while True:
+        operation = pipe.recv()
+        with torch.set_grad_enabled(operation.startswith("train")):
+            pipe.send(_timed(runs[operation], device))
 
 
 def _timed(run, device: str) -> float:
@@ -336,7 +351,6 @@ def main() -> None:
     parser.add_argument("--memory-of", nargs=2, metavar=("SIDE", "OPERATION"), help="of one, at --steps; in MB")
     parser.add_argument("--memory-steps", type=int, nargs=2, default=(8, 32), help="the two K of the memory table")
     options = parser.parse_args()
-    warnings.filterwarnings("ignore", "torch.lu is deprecated")
     if options.memory_of:
         print(memory(*options.memory_of, options.steps, options.device))
         return

