@@ -189,6 +189,8 @@ def times(steps: int, batch: int, device: str, rounds: int) -> dict[str, dict[st
             for name in SIDES if operation != "train_checkpointed" else SIDES[:1]:
                 workers[name].send(operation)
                 seconds[operation][name].append(workers[name].recv())
+    for pipe in workers.values():
+        pipe.send(None)
     return {operation: {name: spent[1:] for name, spent in of.items()} for operation, of in seconds.items()}
 
 
@@ -201,8 +203,7 @@ def work(pipe, name: str, steps: int, batch: int, device: str) -> None:
     with torch.no_grad():
         runs = operations(side, optimizer, pictures, side.encode(pictures))
     pipe.send(sum(weight.numel() for weight in side.model.parameters()))
-    while True:
-        operation = pipe.recv()
+    while operation := pipe.recv():
         with torch.set_grad_enabled(operation.startswith("train")):
             pipe.send(_timed(runs[operation], device))
 
