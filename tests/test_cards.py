@@ -50,7 +50,8 @@ def test_what_is_not_finite_is_counted_and_can_be_written(klatt, trained):
 )
 def test_small_corpora_can_be_measured(klatt, trained, kept):
     model = load_model(trained)
-    found = stability(model, klatt.filter(**kept), samples=1, lines=1)
+    found = stability(model, klatt.filter(**kept), samples=53, lines=1)
+    assert found["samples"]["pictures"] == 53
     assert found["tokens_of"] == ("all speakers" if "split" in kept else "test speakers")
     one = klatt.filter(split="test").take([0])
     assert stability(model, one, samples=1, lines=1)["lines"]["pictures"] == 11

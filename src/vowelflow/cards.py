@@ -94,11 +94,12 @@ def stability(model: Glow, corpus: Corpus, samples: int, lines: int, points: int
     pairs = [rng.choice(len(codes), 2, replace=len(codes) < 2) for _ in range(lines)]
     paths = (line(codes[one], codes[other], points) for one, other in pairs)
     some = codes.flat[_some(len(codes), 8)]
+    draws = ((min(50, samples - start), start // 50) for start in range(0, samples, 50))
     steps = (some + sign * step * found for found in _directions(model, corpus) for sign in (1, -1))
     return {
         "worst_condition": worst_condition(model),
         "tokens_of": "test speakers" if speech is held_out else "all speakers",
-        "samples": _spread(model.sample(min(50, samples), seed=seed) for seed in range(-(-samples // 50))),
+        "samples": _spread(model.sample(count, seed=seed) for count, seed in draws),
         "lines": _spread(model.decode(path) for path in paths),
         "steps": _spread(model.decode(moved) for moved in steps),
     }
