@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -34,6 +35,15 @@ def test_a_card_of_one_corpus_is_not_written_from_another(klatt, trained):
     with pytest.raises(InputError, match="was trained on klatt with the fingerprint .* give the same recordings"):
         measure(trained, klatt.filter(phone=["aa", "iy"]))
     assert before == ((trained / "README.md").read_text() if before else None)
+
+
+def test_a_configuration_that_lacks_what_a_card_says_is_refused(klatt, trained, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "copy")
+    config = json.loads((folder / "config.json").read_text())
+    del config["speakers"], config["licence"]
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="config.json does not say licence, speakers; fetch it or train again"):
+        measure(folder, klatt)
 
 
 def test_what_is_not_finite_is_counted_and_can_be_written(klatt, trained):

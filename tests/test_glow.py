@@ -10,7 +10,18 @@ import torch
 from torch._dynamo.backends.debugging import aot_eager
 
 from vowelflow.corpus import InputError
-from vowelflow.glow import Code, Coupling, Glow, GlowConfig, Mix, dequantize, load_model, models_folder, random_code
+from vowelflow.glow import (
+    Code,
+    Coupling,
+    Glow,
+    GlowConfig,
+    Mix,
+    dequantize,
+    file_hash,
+    load_model,
+    models_folder,
+    random_code,
+)
 
 SMALL = GlowConfig(levels=2, steps=2, hidden=(6, 8), side=8)
 
@@ -256,6 +267,8 @@ def test_codes_are_vectors():
         torch.rand(1, 1, 4, 8),
         torch.full((1, 1, 8, 8), 2.0),
         torch.full((1, 1, 8, 8), float("nan")),
+        torch.empty(0, 1, 8, 8),
+        np.zeros((8, 8)),
     ],
 )
 def test_pictures_that_are_none_are_refused(small, bad):
@@ -283,6 +296,9 @@ def test_configurations_that_do_not_fit_are_refused():
         GlowConfig(levels=3, hidden=(8, 8))
     with pytest.raises(InputError, match="tanh or sigmoid, not 'exp'"):
         GlowConfig(scale="exp")
+    for bad in ({"levels": 0, "hidden": ()}, {"steps": 0}, {"steps": "1"}, {"hidden": 4}, {"side": 0}):
+        with pytest.raises(InputError, match="whole numbers of at least 1"):
+            GlowConfig(**{"levels": 1, "hidden": (4,), **bad})
 
 
 REFERENCE = sorted(path.parent.name for path in models_folder().glob("*/config.json"))
@@ -333,7 +349,12 @@ def test_altered_weights_are_refused(copied):
 
 
 @pytest.mark.parametrize(
-    "text, said", [("{", "not a model's configuration"), ('{"glow": {}}', "not a model's configuration")]
+    "text, said",
+    [
+        ("{", "not a model's configuration"),
+        ('{"glow": {}}', "not a model's configuration"),
+        ('{"glow": {"hidden": [4], "levels": 1, "scale": "exp"}}', "config.json: a coupling's scale .* fetch it again"),
+    ],
 )
 def test_a_damaged_configuration_is_refused(copied, text, said):
     (copied / "config.json").write_text(text)
@@ -352,3 +373,17 @@ def test_weights_of_another_shape_are_refused(copied):
 def test_an_unknown_model_is_named_with_those_there_are():
     with pytest.raises(InputError, match="no model 'cpu-martian'.*cpu-klatt"):
         load_model("cpu-martian")
+
+
+def test_weights_that_are_none_are_refused_even_with_the_right_hash(copied):
+    weights = copied / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    config = json.loads((copied / "config.json").read_text())
+    (copied / "config.json").write_text(json.dumps(config | {"sha256": file_hash(weights)}))
+    with pytest.raises(InputError, match="does not fit its config.json"):
+        load_model(copied)
+
+
+def test_a_model_is_found_by_name_where_training_leaves_it(copied, tmp_path):
+    shutil.copytree(copied, tmp_path / "build/models/cpu-own")
+    assert load_model("cpu-own", models=tmp_path / "models").config == load_model("cpu-klatt").config

@@ -18,6 +18,8 @@ _HOMES = {
     "griffin_lim": "spectrogram",
     "add_noise": "spectrogram",
     "Glow": "glow",
+    "GlowConfig": "glow",
+    "dequantize": "glow",
     "Code": "glow",
     "load_model": "glow",
     "train": "training",

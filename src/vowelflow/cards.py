@@ -32,6 +32,8 @@ def measure(
     """
     model, bits = load_model(folder), {}
     trained_on = json.loads((folder / "config.json").read_text())
+    if missing := {"corpus", "fingerprint", "speakers", "profile", "vowels", "licence", "steps"} - trained_on.keys():
+        raise InputError(f"{folder / 'config.json'} does not say {', '.join(sorted(missing))}; fetch it or train again")
     if trained_on["fingerprint"] != corpus.fingerprint:
         raise InputError(
             f"{folder} was trained on {trained_on['corpus']} with the fingerprint {trained_on['fingerprint']}, and this "

@@ -59,12 +59,14 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--steps", type=_at_least_one, metavar="N", help="horizon of the schedule, instead of the profile's own"
     )
-    train.add_argument("--minutes", type=float, metavar="M", help="stop after so many minutes")
+    train.add_argument("--minutes", type=_positive, default=math.inf, metavar="M", help="stop after so many minutes")
     train.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     train.add_argument("--out", type=Path, metavar="DIR", help="where weights, log and checkpoint go")
     train.set_defaults(run=_train)
 
-    measure = commands.add_parser("measure", help="measure a flow at its limits and write its model card anew")
+    measure = commands.add_parser(
+        "measure", help="measure a flow at its limits and write its model card anew, over the old one"
+    )
     measure.add_argument("model", metavar="MODEL", help="a name under models/, or a folder with weights")
     measure.add_argument("--corpus", metavar="NAME", required=True, help="what the flow was trained on")
     measure.add_argument("--root", metavar="DIR", help=ROOT)
@@ -86,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     export = commands.add_parser("export", help="write a flow as ONNX, to encode and decode without torch")
     export.add_argument("model", metavar="MODEL", help="a name under models/, or a folder with weights")
     export.add_argument(
-        "--half", action="store_true", help="keep weights in 16 bits: half the size, a little less exact"
+        "--half", action="store_true", help="keep weights in 16 bits: about half the size, a little less exact"
     )
     export.add_argument("--out", type=Path, metavar="DIR", help="default: build/onnx/MODEL, or MODEL-half")
     export.set_defaults(run=_export)
@@ -102,6 +104,17 @@ def _at_least_one(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
+
+
+def _positive(text: str) -> float:
+    """A number above zero, for argparse."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number
 
 
 def _add_speech(parser: argparse.ArgumentParser) -> None:
@@ -141,7 +154,8 @@ def _train(options) -> None:
     print(speech.summary(), flush=True)
     vowels = "" if options.vowels == "five" else "-" + options.vowels.replace(",", "-")
     folder = options.out or Path("build/models") / f"{options.profile}-{speech.name}{vowels}"
-    train(speech, folder, profile, options.seed, options.minutes or math.inf, options.resume)
+    train(speech, folder, profile, options.seed, options.minutes, options.resume)
+    print("measuring it ...", flush=True)
     for split, row in measure(folder, speech)["bits_per_dim"].items():
         print(f"{split}: {row['estimate']:.3f} bits per dimension over {row['clusters']} speakers")
     print(f"weights, log, checkpoint and model card: {folder}")
@@ -155,6 +169,7 @@ def _measure(options) -> None:
     load_model(options.model)  # an unknown or damaged one is told before anything is read
     folder = model_folder(options.model)
     speech = load_corpus(options.corpus, options.root, options.vowels)
+    print(f"measuring {folder}: its likelihood on every held-out token takes minutes", flush=True)
     measure(folder, speech, tokens=options.tokens, samples=options.samples, lines=options.lines)
     print((folder / "README.md").read_text())
 
@@ -165,6 +180,7 @@ def _export(options) -> None:
 
     name = model_folder(options.model).resolve().name + ("-half" if options.half else "")
     folder = options.out or Path("build/onnx") / name
+    print(f"exporting {options.model} ...", flush=True)
     for name, difference in export(load_model(options.model), folder, options.half).items():
         path = folder / f"{name}.onnx"
         print(f"{path}, {path.stat().st_size / 1e6:.1f} MB: within {difference:.1g} of torch")

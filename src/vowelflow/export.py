@@ -6,6 +6,8 @@ convolutions and arithmetic, for any batch.
 
 from __future__ import annotations
 
+import logging
+import warnings
 from copy import deepcopy
 from pathlib import Path
 
@@ -74,12 +76,15 @@ def export(model: Glow, folder: Path, half: bool = False) -> dict[str, float]:
     Raises:
         InputError: the packages of the extra "export" are not installed; a file would say something else than torch.
     """
+    # it would warn that torchvision, of which nothing is used here, is not installed
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     try:
         import onnx
         import onnxruntime
         import onnxscript  # noqa: F401  torch.onnx needs it
     except ImportError as error:
         raise InputError(f"{error.name} is not installed; pip install 'vowelflow[export]'") from None
+    Path(folder).mkdir(parents=True, exist_ok=True)
     flow, solved = (deepcopy(model).cpu().eval().requires_grad_(False) for _ in range(2))
     for steps in solved.levels:
         for step in steps:
@@ -91,16 +96,18 @@ def export(model: Glow, folder: Path, half: bool = False) -> dict[str, float]:
         ("encode", Encoder, image, "image", "code"),
         ("decode", Decoder, code, "code", "image"),
     ):
-        program = torch.onnx.export(
-            coder(solved).eval(),
-            (given,),
-            dynamo=True,
-            input_names=[takes],
-            output_names=[gives],
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
-            external_data=False,
-            verbose=False,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch's own, about torch
+            program = torch.onnx.export(
+                coder(solved).eval(),
+                (given,),
+                dynamo=True,
+                input_names=[takes],
+                output_names=[gives],
+                dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+                external_data=False,
+                verbose=False,
+            )
         graph = program.model_proto
         if half:
             _halve(graph)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
@@ -55,6 +56,11 @@ class GlowConfig:
     scale: str = "tanh"
 
     def __post_init__(self):
+        sizes = (self.levels, self.steps, self.side, *(self.hidden if isinstance(self.hidden, tuple) else [None]))
+        if not all(isinstance(size, int) and size >= 1 for size in sizes):
+            raise InputError(
+                f"levels, steps, side and every width in hidden are whole numbers of at least 1, not {self}"
+            )
         if len(self.hidden) != self.levels or self.side % 2**self.levels:
             raise InputError(
                 f"hidden {self.hidden} needs one width for each of {self.levels} levels, and a side of "
@@ -354,9 +360,9 @@ class Glow(nn.Module):
         return self.decode(random_code(n, self.config.side**2, seed) * temperature)
 
     def _checked(self, pictures: torch.Tensor) -> torch.Tensor:
-        side = self.config.side
-        if pictures.ndim != 4 or pictures.shape[1:] != (1, side, side):
-            raise InputError(f"pictures are (n, 1, {side}, {side}), not {tuple(pictures.shape)}")
+        pictures, side = torch.as_tensor(pictures), self.config.side
+        if pictures.ndim != 4 or pictures.shape[1:] != (1, side, side) or not len(pictures):
+            raise InputError(f"pictures are (n, 1, {side}, {side}), at least one, not {tuple(pictures.shape)}")
         if not (torch.isfinite(pictures).all() and pictures.min() >= 0 and pictures.max() <= 1):
             raise InputError("pictures must be finite and in [0, 1], as vf.images makes them")
         return pictures
@@ -445,29 +451,39 @@ def load_model(name: str | Path, models: Path | None = None) -> Glow:
         InputError: no such model, a damaged or altered weight file, or weights of another shape.
     """
     folder = model_folder(name, models)
+    about = folder / "config.json"
     try:
-        config = json.loads((folder / "config.json").read_text())
+        config = json.loads(about.read_text())
         glow = GlowConfig(**{**config["glow"], "hidden": tuple(config["glow"]["hidden"])})
         expected = config["sha256"]
     except FileNotFoundError:
-        known = sorted(path.parent.name for path in folder.parent.glob("*/config.json"))
-        raise InputError(f"no model {str(name)!r} ({folder}); there are {', '.join(known) or 'none'}") from None
+        known = {path.parent.name for base in _shelves(models) for path in base.glob("*/config.json")}
+        known = ", ".join(sorted(known)) or "none"
+        raise InputError(f"no model {str(name)!r}: neither a folder with config.json, nor one of {known}") from None
+    except InputError as error:
+        raise InputError(f"{about}: {error}; fetch it again") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{folder / 'config.json'} is not a model's configuration ({error!r})") from None
+        raise InputError(f"{about} is not a model's configuration ({error!r}); fetch it again") from None
     weights = folder / "model.safetensors"
     if not weights.is_file() or file_hash(weights) != expected:
         raise InputError(f"{weights} is missing or is not the file that config.json names; fetch it again")
     model = Glow(glow)
     try:
         model.load_state_dict(load_file(weights))
-    except RuntimeError as error:
+    except (RuntimeError, SafetensorError) as error:
         raise InputError(f"{weights} does not fit its config.json: {error}") from None
     return model.eval().requires_grad_(False).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def model_folder(name: str | Path, models: Path | None = None) -> Path:
-    """Where the weights of this name are: a folder itself, or one under ``models/``."""
-    return Path(name) if Path(name).is_dir() else (models or models_folder()) / name
+    """Where the weights of this name are: a folder itself, or one under ``models/`` or ``build/models/``."""
+    places = [Path(name), *(base / name for base in _shelves(models))]
+    return next((place for place in places if place.is_dir()), places[0])
+
+
+def _shelves(models: Path | None) -> list[Path]:
+    shipped = models or models_folder()
+    return [shipped, shipped.parent / "build" / "models"]
 
 
 def models_folder() -> Path:
