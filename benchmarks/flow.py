@@ -60,8 +60,7 @@ class Ours:
         return -self.model.log_likelihood(pictures, autocast, checkpoint).mean()
 
     def encode(self, pictures):
-        scales, _ = self.model(pictures)
-        return torch.cat([scale.flatten(1) for scale in reversed(scales)], 1)
+        return self.model.flat(pictures)
 
     def decode(self, code):
         return self.model.inverse(code)

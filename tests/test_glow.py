@@ -384,6 +384,7 @@ def test_weights_that_are_none_are_refused_even_with_the_right_hash(copied):
         load_model(copied)
 
 
-def test_a_model_is_found_by_name_where_training_leaves_it(copied, tmp_path):
+def test_a_model_is_found_by_name_where_training_leaves_it(copied, tmp_path, monkeypatch):
+    monkeypatch.setenv("VOWELFLOW_BUILD", str(tmp_path / "build"))
     shutil.copytree(copied, tmp_path / "build/models/cpu-own")
     assert load_model("cpu-own", models=tmp_path / "models").config == load_model("cpu-klatt").config

@@ -31,7 +31,7 @@ class Encoder(nn.Module):
         self.flow = flow
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return torch.cat([scale.flatten(1) for scale in reversed(self.flow(image)[0])], 1)
+        return self.flow.flat(image)
 
 
 class Decoder(nn.Module):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -282,6 +283,11 @@ class Glow(nn.Module):
         scales.append((x - mean) * (-log_scale).exp())
         return scales, log_determinant - log_scale.sum() * x[0, 0].numel()
 
+    def flat(self, y: torch.Tensor) -> torch.Tensor:
+        """Dequantized pictures -> whole codes ``(batch, side^2)``, coarsest scale first."""
+        scales, _ = self.forward(y)
+        return torch.cat([scale.flatten(1) for scale in reversed(scales)], 1)
+
     def inverse(self, flat: torch.Tensor) -> torch.Tensor:
         """Whole codes ``(batch, side^2)`` -> pictures, neither clamped nor repaired."""
         mean, log_scale = self._last_prior()
@@ -329,11 +335,8 @@ class Glow(nn.Module):
             InputError: another shape, or values that are not finite or not in [0, 1].
         """
         image = dequantize(self._checked(pictures), seed)
-        flat = [
-            torch.cat([scale.flatten(1) for scale in reversed(self.forward(part.to(self.top))[0])], 1).cpu()
-            for part in image.split(batch)
-        ]
-        return Code(torch.cat(flat), self.top_size, image)
+        flat = torch.cat([self.flat(part.to(self.top)).cpu() for part in image.split(batch)])
+        return Code(flat, self.top_size, image)
 
     @torch.no_grad()
     def decode(self, code: Code | torch.Tensor, batch: int = 8) -> torch.Tensor:
@@ -457,7 +460,7 @@ def load_model(name: str | Path, models: Path | None = None) -> Glow:
         glow = GlowConfig(**{**config["glow"], "hidden": tuple(config["glow"]["hidden"])})
         expected = config["sha256"]
     except FileNotFoundError:
-        known = {path.parent.name for base in _shelves(models) for path in base.glob("*/config.json")}
+        known = {path.parent.name for base in shelves(models) for path in base.glob("*/config.json")}
         known = ", ".join(sorted(known)) or "none"
         raise InputError(f"no model {str(name)!r}: neither a folder with config.json, nor one of {known}") from None
     except InputError as error:
@@ -477,16 +480,16 @@ def load_model(name: str | Path, models: Path | None = None) -> Glow:
 
 def model_folder(name: str | Path, models: Path | None = None) -> Path:
     """Where the weights of this name are: a folder itself, or one under ``models/`` or ``build/models/``."""
-    places = [Path(name), *(base / name for base in _shelves(models))]
+    places = [Path(name), *(base / name for base in shelves(models))]
     return next((place for place in places if place.is_dir()), places[0])
-
-
-def _shelves(models: Path | None) -> list[Path]:
-    shipped = models or models_folder()
-    return [shipped, shipped.parent / "build" / "models"]
 
 
 def models_folder() -> Path:
     """``models/`` of the working folder, or of the checkout that this package is installed from."""
     here = [Path.cwd(), *Path.cwd().parents, Path(__file__).resolve().parents[2]]
     return next((base / "models" for base in here if (base / "models").is_dir()), Path("models"))
+
+
+def shelves(models: Path | None = None) -> list[Path]:
+    """Where weights are looked for: those that come with the study, then those that were trained here."""
+    return [models or models_folder(), Path(os.environ.get("VOWELFLOW_BUILD") or "build") / "models"]

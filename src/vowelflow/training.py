@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import platform
 import shutil
 import time
@@ -25,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from .corpus import FRAMES, Corpus, InputError, save_atomically
-from .glow import Glow, GlowConfig, file_hash, load_model, models_folder
+from .glow import Glow, GlowConfig, file_hash, load_model, shelves
 from .spectrogram import SIDE, frame_count, images, pictures_of, quantize
 
 
@@ -278,12 +277,13 @@ def reference_model(
     ``build/models``, else a flow is trained there.
     """
     wanted = profile_named(profile)
-    name, build = f"{profile}-{corpus.name}", Path(os.environ.get("VOWELFLOW_BUILD", "build"))
-    for folder in ((models or models_folder()) / name, build / "models" / name):
+    name, places = f"{profile}-{corpus.name}", shelves(models)
+    for folder in (place / name for place in places):
         if (folder / "config.json").is_file():
             config = json.loads((folder / "config.json").read_text())
             shape = {**asdict(wanted.glow), "hidden": list(wanted.glow.hidden)}
             if (config["fingerprint"], config["seed"], config["glow"]) == (corpus.fingerprint, seed, shape):
                 return load_model(folder), folder
-    train(corpus, build / "models" / name, wanted, seed)
-    return load_model(build / "models" / name), build / "models" / name
+    trained = places[-1] / name
+    train(corpus, trained, wanted, seed)
+    return load_model(trained), trained
