@@ -1,43 +1,119 @@
+import json
+import math
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, safe_open
 
-from vowelflow.corpus import InputError
-from vowelflow.glow import file_hash, load_model
+from vowelflow import training
+from vowelflow.corpus import InputError, TrainingError
+from vowelflow.glow import Glow, GlowConfig, file_hash, load_model
 from vowelflow.spectrogram import frame_count
-from vowelflow.training import PROFILES, _batch, _draw, profile_named, reference_model, train
+from vowelflow.training import KEPT, PATIENCE, PROFILES, _batch, _draw, checkpoints, profile_named, train
 
 SMOKE = PROFILES["smoke"]
+LONG = replace(SMOKE, iterations=60, look=4)  # for what is interrupted
 
 
 def weights(folder):
     return file_hash(folder / "model.safetensors")
 
 
-def test_a_resumed_run_equals_one_that_was_never_stopped(klatt, tmp_path):
-    train(klatt, tmp_path / "whole", SMOKE, seed=1)
-    stops = iter([None] * 4)
+def state(folder):
+    """All that the newest checkpoint holds, but the time it took."""
+    path = checkpoints(folder)[-1]
+    with safe_open(path, "pt") as file:
+        told = json.loads(file.metadata()["run"])
+    return load_file(path), {name: value for name, value in told.items() if name != "seconds"}
 
-    def interrupted(steps, **kwargs):
-        from tqdm import tqdm
 
-        class Bar(tqdm):
-            def __iter__(self):
-                for step in super().__iter__():
-                    if next(stops, "stop") == "stop":
-                        raise KeyboardInterrupt
-                    yield step
+def log(folder):
+    """The rows of a log, but how fast it went."""
+    return [row.split(",")[:4] for row in (folder / "log.csv").read_text().splitlines()]
 
-        return Bar(steps, **kwargs)
 
-    with pytest.raises(KeyboardInterrupt):
-        train(klatt, tmp_path / "cut", SMOKE, seed=1, show=interrupted)
-    train(klatt, tmp_path / "cut", SMOKE, seed=1, resume=True)
-    assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
-    cut, whole = ((tmp_path / name / "log.csv").read_text().splitlines() for name in ("cut", "whole"))
-    assert [row.rsplit(",", 1)[0] for row in cut[-1:]] == [row.rsplit(",", 1)[0] for row in whole[-1:]]
-    assert [row.split(",")[0] for row in cut] == [row.split(",")[0] for row in whole]
+def same(one, other):
+    (tensors, told), (others, also_told) = state(one), state(other)
+    assert told == also_told and tensors.keys() == others.keys()
+    assert all(torch.equal(value, others[name]) for name, value in tensors.items())
+    assert weights(one) == weights(other) and log(one) == log(other)
+
+
+def keep_training(folder, ready):
+    """A process of its own that trains, or goes on, until it is done or killed."""
+    from vowelflow.klatt import klatt_corpus
+
+    speech = klatt_corpus(speakers=8, tokens=2)
+    ready.set()
+    train(speech, folder, LONG, seed=1, resume=True)
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Processes that start at once, since what they import has been imported."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["vowelflow.training", "vowelflow.klatt", "lightning_fabric"])
+    return context
+
+
+@pytest.fixture(scope="module")
+def never_stopped(processes, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    ready = processes.Event()
+    process = processes.Process(target=keep_training, args=(folder, ready))
+    process.start()
+    process.join(120)
+    assert process.exitcode == 0
+    return folder
+
+
+def test_twenty_kills_at_random_moments_change_nothing(processes, never_stopped, tmp_path):
+    kills, runs, chance = 0, 0, random.Random(0)
+    while kills < 20:
+        runs += 1
+        folder, exitcode = tmp_path / str(runs), None
+        while exitcode != 0:
+            ready = processes.Event()
+            process = processes.Process(target=keep_training, args=(folder, ready))
+            process.start()
+            assert ready.wait(60)
+            process.join(chance.uniform(0.05, 1.2))
+            if process.exitcode is None:
+                os.kill(process.pid, signal.SIGKILL)
+                kills += 1
+            process.join()
+            exitcode = process.exitcode
+            assert exitcode in (0, -signal.SIGKILL)
+        same(folder, never_stopped)
+        assert not list(folder.glob(".*.safetensors")) or kills  # what a kill left half written is never read
+
+
+@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_who_is_asked_to_stop_saves_first(asked, processes, never_stopped, tmp_path):
+    ready = processes.Event()
+    process = processes.Process(target=keep_training, args=(tmp_path, ready))
+    process.start()
+    while not (tmp_path / "log.csv").is_file() or len(log(tmp_path)) < 2:
+        time.sleep(0.01)
+    os.kill(process.pid, asked)
+    process.join(60)
+    assert process.exitcode == 1 and not (tmp_path / "model.safetensors").exists()
+    stopped = state(tmp_path)[1]["step"]
+    assert 0 < stopped < LONG.iterations and len(checkpoints(tmp_path)) <= KEPT
+    last = processes.Process(target=keep_training, args=(tmp_path, ready))
+    last.start()
+    last.join(60)
+    same(tmp_path, never_stopped)
 
 
 def test_the_seed_decides(klatt, tmp_path):
@@ -61,24 +137,157 @@ def test_every_epoch_has_every_picture_once():
 
 
 def test_minutes_stop_in_time_with_everything_saved(klatt, tmp_path):
-    train(klatt, tmp_path, SMOKE, minutes=0)
-    assert (tmp_path / "log.csv").read_text().splitlines()[-1].startswith("1,")
-    assert load_model(tmp_path).initialised and (tmp_path / "checkpoint.safetensors").is_file()
-    train(klatt, tmp_path, SMOKE, resume=True)
-    assert (tmp_path / "log.csv").read_text().splitlines()[-1].startswith(f"{SMOKE.iterations},")
-    train(klatt, tmp_path, SMOKE, resume=True)  # nothing is left to do
-    assert f'"steps": {SMOKE.iterations},' in (tmp_path / "config.json").read_text()
+    train(klatt, tmp_path / "slots", SMOKE, minutes=0)
+    assert load_model(tmp_path / "slots").initialised and state(tmp_path / "slots")[1]["step"] == 1
+    train(klatt, tmp_path / "slots", SMOKE, minutes=0, resume=True)
+    assert state(tmp_path / "slots")[1]["step"] == 2
+    train(klatt, tmp_path / "slots", SMOKE, resume=True)
+    train(klatt, tmp_path / "slots", SMOKE, resume=True)  # nothing is left to do
+    assert f'"steps": {SMOKE.iterations},' in (tmp_path / "slots" / "config.json").read_text()
+    train(klatt, tmp_path / "one", SMOKE)
+    same(tmp_path / "slots", tmp_path / "one")
+    began = time.monotonic()
+    train(klatt, tmp_path / "late", replace(SMOKE, iterations=10_000, look=5), minutes=0.05)
+    assert time.monotonic() - began < 3 + 1 and state(tmp_path / "late")[1]["step"] > 5
 
 
-def test_what_cannot_be_resumed(klatt, tmp_path):
-    with pytest.raises(InputError, match="is not there; start without resume"):
-        train(klatt, tmp_path, SMOKE, resume=True)
+def test_a_training_is_neither_overwritten_nor_mixed_with_another(klatt, tmp_path):
     train(klatt, tmp_path, replace(SMOKE, iterations=1))
+    with pytest.raises(InputError, match="holds a training already, checkpoint-0000001.safetensors; resume it, or"):
+        train(klatt, tmp_path, replace(SMOKE, iterations=1))
     with pytest.raises(InputError, match="of another corpus, profile or seed"):
         train(klatt, tmp_path, SMOKE, resume=True)
-    (tmp_path / "checkpoint.safetensors").write_bytes(b"half a file")
-    with pytest.raises(InputError, match="cannot be read"):
-        train(klatt, tmp_path, replace(SMOKE, iterations=1), resume=True)
+
+
+def test_checkpoints_are_few_and_a_damaged_one_is_passed_over(klatt, tmp_path):
+    profile = replace(SMOKE, look=1)
+    train(klatt, tmp_path / "whole", profile)
+    train(klatt, tmp_path / "cut", profile)
+    kept = checkpoints(tmp_path / "cut")
+    assert [path.name for path in kept] == [f"checkpoint-000000{step}.safetensors" for step in (4, 5, 6)]
+    content = kept[-1].read_bytes()
+    kept[-1].write_bytes(content[: len(content) // 2])
+    with pytest.warns(UserWarning, match="checkpoint-0000006.safetensors cannot be read"):
+        train(klatt, tmp_path / "cut", profile, resume=True)
+    same(tmp_path / "cut", tmp_path / "whole")
+    for path in checkpoints(tmp_path / "cut"):
+        path.write_bytes(b"half a file")
+    with warnings.catch_warnings(), pytest.raises(InputError, match="no checkpoint in .* can be read; remove them"):
+        warnings.simplefilter("ignore")
+        train(klatt, tmp_path / "cut", profile, resume=True)
+
+
+def unlucky(monkeypatch, calls):
+    """Let the likelihood of these calls be no number."""
+    count, likelihood = iter(range(10_000)), Glow.log_likelihood
+
+    def sometimes(self, *args, **kwargs):
+        found = likelihood(self, *args, **kwargs)
+        return found * math.nan if self.training and next(count) in calls else found
+
+    monkeypatch.setattr(Glow, "log_likelihood", sometimes)
+
+
+def test_a_step_without_a_finite_gradient_changes_nothing(klatt, tmp_path, monkeypatch, capsys):
+    unlucky(monkeypatch, {2, 3})
+    train(klatt, tmp_path, replace(SMOKE, look=1))
+    told = capsys.readouterr().err
+    assert "step 2: nan bits per dimension" in told and "step 3: nan" in told and told.count("skipped") == 2
+    rows = [row.split(",") for row in (tmp_path / "log.csv").read_text().splitlines()[1:]]
+    assert [row[1] == "nan" for row in rows] == [False, False, True, True, False, False]
+    assert rows[1][2] == rows[2][2] == rows[3][2] != rows[4][2] and rows[-1][3] == "2"
+    assert all(torch.isfinite(value).all() for value in state(tmp_path)[0].values())
+
+
+def test_training_gives_up_with_a_checkpoint_and_a_reason(klatt, tmp_path, monkeypatch):
+    unlucky(monkeypatch, set(range(1, 100)))
+    with pytest.raises(TrainingError, match=f"in {PATIENCE} steps in a row, the last of them step {PATIENCE}; train an"):
+        train(klatt, tmp_path, replace(SMOKE, iterations=50, look=50))
+    tensors, told = state(tmp_path)
+    assert told["step"] == PATIENCE + 1 and told["in_a_row"] == PATIENCE and told["heard"]
+    assert all(torch.isfinite(value).all() for value in tensors.values())
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+EXACT = replace(SMOKE, batch=4, autocast=False, look=1)
+
+
+def curve(folder):
+    return [float(row[1]) for row in log(folder)[1:]]
+
+
+def test_a_batch_in_pieces_costs_the_same(klatt, tmp_path):
+    train(klatt, tmp_path / "whole", EXACT)
+    train(klatt, tmp_path / "pieces", replace(EXACT, pieces=2))
+    assert curve(tmp_path / "pieces") == pytest.approx(curve(tmp_path / "whole"), abs=2e-5)
+    assert curve(tmp_path / "whole")[0] != curve(tmp_path / "whole")[-1]
+
+
+def test_two_processes_at_half_the_batch_each_cost_the_same(klatt, tmp_path):
+    train(klatt, tmp_path / "one", EXACT)
+    script = tmp_path / "shared.py"
+    script.write_text(
+        "from dataclasses import replace\nfrom pathlib import Path\n"
+        "from vowelflow.klatt import klatt_corpus\nfrom vowelflow.training import PROFILES, train\n"
+        "import torch.distributed\n"
+        "profile = replace(PROFILES['smoke'], batch=4, autocast=False, look=1)\n"
+        f"train(klatt_corpus(speakers=8, tokens=2), Path({str(tmp_path / 'two')!r}), profile, devices=2)\n"
+        "assert torch.distributed.get_backend() == 'gloo' and torch.distributed.get_world_size() == 2\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr
+    assert curve(tmp_path / "two") == pytest.approx(curve(tmp_path / "one"), abs=1e-4)
+    told, also_told = state(tmp_path / "two"), state(tmp_path / "one")
+    for name, value in told[0].items():
+        assert torch.allclose(value, also_told[0][name], atol=1e-4), name
+    assert "2 processes" in json.loads((tmp_path / "two" / "config.json").read_text())["machine"]
+
+
+def test_devices_that_cannot_share_a_batch(klatt, tmp_path):
+    for given in ({"devices": 3}, {"devices": 0}, {"devices": 2, "nodes": 2}):
+        with pytest.raises(InputError, match="a batch of 2 pictures cannot be shared by"):
+            train(klatt, tmp_path, SMOKE, **given)
+
+
+def test_all_settings_stand_beside_the_weights(klatt, tmp_path):
+    profile = replace(SMOKE, noise_db=(0.0, 10.0))
+    model = train(klatt, tmp_path, profile, seed=3)
+    config = json.loads((tmp_path / "config.json").read_text())
+    told = {name: tuple(value) if isinstance(value, list) else value for name, value in config["profile"].items()}
+    glow = {**config["glow"], "hidden": tuple(config["glow"]["hidden"])}
+    assert training.Profile(GlowConfig(**glow), **told) == profile
+    assert config["fingerprint"] == klatt.fingerprint and config["seed"] == 3
+    assert config["versions"]["lightning-fabric"] and config["versions"]["torch"] == torch.__version__
+    stored = load_file(tmp_path / "model.safetensors")
+    assert {value.dtype for name, value in stored.items() if "rotation" not in name} == {torch.float16, torch.bool}
+    loaded = load_model(tmp_path).state_dict()
+    assert all(torch.equal(value, loaded[name]) for name, value in model.state_dict().items())
+
+
+def test_the_weights_are_those_that_cost_validation_speakers_least(klatt, tmp_path):
+    train(klatt, tmp_path, replace(SMOKE, iterations=40, look=2, learning_rate=0.5, warmup=1, average=0.5))
+    valid = [float(row[2]) for row in log(tmp_path)[1:]]
+    told = state(tmp_path)[1]
+    assert min(valid) < valid[-1] - 0.01 and told["best_bits"] == pytest.approx(min(valid), abs=1e-5)
+    watched = training._watched(klatt, SMOKE)
+    assert training._mean_bits(load_model(tmp_path), watched) == pytest.approx(min(valid), abs=1e-2)
+
+
+def test_crops_and_noise_are_seen(klatt):
+    speech = klatt.split["train"]
+    crop = replace(SMOKE, glow=replace(SMOKE.glow, frames=64))
+    cropped = _batch(speech, crop, 0, 0)
+    assert cropped.shape == (2, 1, 288, 64) and training.untrained_flow(klatt, crop).config.size == 288 * 64
+    whole, rows = _batch(speech, SMOKE, 0, 0), _draw(len(speech), 2, 0, 0)
+    for picture, other, count in zip(cropped, whole, frame_count(speech.take(rows))):
+        first = (count - 64) // 2
+        assert torch.equal((picture * 256).floor(), (other[..., first : first + 64] * 256).floor())
+    noisy = replace(SMOKE, batch=64, noise_db=(0.0, 5.0))
+    clean, loud = _batch(speech, replace(noisy, noise_db=None), 0, 3), _batch(speech, noisy, 0, 3)
+    changed = [not torch.equal(one, other) for one, other in zip(clean, loud)]
+    assert 15 < sum(changed) < 49
+    floors = [(picture[0, :257] > 1 / 256).float().mean() for picture in (clean[changed][0], loud[changed][0])]
+    assert floors[1] > floors[0]
 
 
 def test_no_train_speakers_and_no_such_profile(klatt, tmp_path):
@@ -86,17 +295,6 @@ def test_no_train_speakers_and_no_such_profile(klatt, tmp_path):
         train(klatt.filter(split="test"), tmp_path, SMOKE)
     with pytest.raises(InputError, match="no profile 'huge'; there are cpu, smoke, paper"):
         profile_named("huge")
-
-
-def test_reference_weights_must_be_of_this_very_corpus(klatt, tmp_path, monkeypatch):
-    monkeypatch.setenv("VOWELFLOW_BUILD", str(tmp_path))
-    _, trained = reference_model(klatt, "smoke")
-    assert trained == tmp_path / "models" / "smoke-klatt"
-    before = weights(trained)
-    assert reference_model(klatt, "smoke")[1] == trained and weights(trained) == before
-    part = klatt.filter(phone=["aa", "ae"])
-    reference_model(part, "smoke")
-    assert weights(trained) != before
 
 
 def test_augmentation_changes_what_is_seen_and_a_run_can_still_be_resumed(klatt, tmp_path):

@@ -23,7 +23,7 @@ _HOMES = {
     "Code": "glow",
     "load_model": "glow",
     "train": "training",
-    "reference_model": "training",
+    "reference_model": "references",
     "profile_named": "training",
     "direction": "factors",
     "line": "factors",

@@ -3,26 +3,66 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
 
-from .glow import dequantize
+from .glow import LOG_2PI, dequantize
 from .spectrogram import SIDE
 
 
-def diagonal_gaussian_bits(train: torch.Tensor, held_out: torch.Tensor, seed: int = 0) -> torch.Tensor:
-    """Bits per dimension ``(n,)`` of held-out pictures under one Gaussian a pixel.
+def densities(
+    train: torch.Tensor, components: int = 64, mixed: int = 8, seed: int = 0
+) -> dict[str, Callable[[torch.Tensor, int], torch.Tensor]]:
+    """Gaussian models of pictures ``(n, 1, side, frames)``, fitted on the same dequantized pixels as a flow.
 
-    Fitted on the training pictures with the same dequantization noise as the flow sees. A pixel
-    that is always padding has the deviation of that noise, 1 / (256 sqrt 12), so it costs
-    log2(2 pi e / 12) / 2, a quarter of a bit, and not nothing.
+    - "diagonal Gaussian": one Gaussian a pixel. One that is always padding has the deviation of the
+      noise, 1 / (256 sqrt 12), so it costs log2(2 pi e / 12) / 2, a quarter of a bit, and not nothing.
+    - "probabilistic PCA" (Tipping and Bishop 1999): of pixels divided by their deviations, a Gaussian in the
+      plane of the first principal components, and one variance for all that is outside of it.
+    - "Gaussian mixture": the same with a mixture of ``mixed`` Gaussians in that plane.
+
+    Returns:
+        Of each, a function of (pictures, seed of the noise) that gives bits per dimension ``(n,)``.
     """
-    seen = dequantize(train, seed).flatten(1).double()
-    mean, variance = seen.mean(0), seen.var(0, unbiased=False).clamp_min(1 / (12 * 256**2))
-    y = dequantize(held_out, seed + 1).flatten(1).double()
-    nats = 0.5 * ((y - mean).square() / variance + variance.log() + math.log(2 * math.pi))
-    return (nats.mean(1) / math.log(2) + 8).float()
+    from sklearn.decomposition import PCA
+    from sklearn.mixture import GaussianMixture
+
+    seen = dequantize(train, seed).flatten(1)
+    mean, deviation = seen.mean(0), seen.std(0, correction=0).clamp_min(1 / (256 * math.sqrt(12)))
+    seen = seen.sub_(mean).div_(deviation)
+    size, wanted = seen.shape[1], min(components, len(seen) - 1)
+    pca = PCA(wanted, svd_solver="randomized", random_state=seed).fit(seen.numpy())
+    scores = pca.transform(seen.numpy())
+    rest = float((seen.double().square().sum() - np.square(scores, dtype=float).sum()) / len(seen) / (size - wanted))
+    plane = {
+        "probabilistic PCA": GaussianMixture(1, random_state=seed),
+        "Gaussian mixture": GaussianMixture(min(mixed, len(seen)), random_state=seed),
+    }
+    for mixture in plane.values():
+        mixture.fit(scores)
+
+    def bits(nats: torch.Tensor) -> torch.Tensor:
+        return (8 - (nats - deviation.log().sum()) / math.log(2) / size).float()
+
+    def standard(pictures: torch.Tensor, seed: int) -> torch.Tensor:
+        return (dequantize(pictures, seed).flatten(1) - mean) / deviation
+
+    def diagonal(pictures: torch.Tensor, seed: int) -> torch.Tensor:
+        return bits(-0.5 * (standard(pictures, seed).double().square() + LOG_2PI).sum(1))
+
+    def planar(mixture: GaussianMixture) -> Callable:
+        def density(pictures: torch.Tensor, seed: int) -> torch.Tensor:
+            flat = standard(pictures, seed)
+            inside = pca.transform(flat.numpy())
+            outside = flat.double().square().sum(1).numpy() - np.square(inside, dtype=float).sum(1)
+            nats = mixture.score_samples(inside) - 0.5 * outside / rest
+            return bits(torch.from_numpy(nats - 0.5 * (size - wanted) * (LOG_2PI + math.log(rest))))
+
+        return density
+
+    return {"diagonal Gaussian": diagonal} | {name: planar(mixture) for name, mixture in plane.items()}
 
 
 def pca_gaussian_samples(train: torch.Tensor, n: int, components: int = 32, seed: int = 0) -> torch.Tensor:

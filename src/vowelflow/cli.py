@@ -10,19 +10,22 @@ import math
 import os
 import shutil
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 CORPORA = "auto, timit, timit-sample, librispeech, textgrid, klatt, or several with + between"
 ROOT = f"the corpus's folder, or a saved file; for several corpora one each, with {os.pathsep!r} between"
-PROFILES = ("smoke", "cpu", "paper")
+PROFILES = ("smoke", "cpu", "cpu-noise", "cpu-crop", "paper")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 if all went well, 1 if the study failed, 2 if what was given is not usable."""
+    began = time.monotonic()
     options = _parser().parse_args(arguments)
+    options.began = began
 
-    from .corpus import InputError
+    from .corpus import InputError, TrainingError
     from .study import StudyError
 
     try:
@@ -30,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(f"vowelflow: error: {error}", file=sys.stderr)
         return 2
-    except StudyError as error:
+    except (StudyError, TrainingError) as error:
         print(f"vowelflow: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # whoever was reading has seen enough, as head does
@@ -38,8 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         print(f"vowelflow: error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("vowelflow: stopped", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"vowelflow: {stop or 'stopped'}", file=sys.stderr)
         return 130
     return 0
 
@@ -54,26 +57,42 @@ def _parser() -> argparse.ArgumentParser:
     study.set_defaults(run=_study)
 
     train = commands.add_parser("train", help="train a flow")
+    train.add_argument(
+        "name",
+        metavar="MODEL",
+        nargs="?",
+        help="a reference model, such as cpu-speech, by its recipe: it sets corpus, vowels, profile and seed",
+    )
     _add_speech(train)
     _add_vowels(train)
     train.add_argument(
         "--steps", type=_at_least_one, metavar="N", help="horizon of the schedule, instead of the profile's own"
     )
-    train.add_argument("--minutes", type=_positive, default=math.inf, metavar="M", help="stop after so many minutes")
-    train.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
-    train.add_argument("--out", type=Path, metavar="DIR", help="where weights, log and checkpoint go")
+    train.add_argument(
+        "--minutes", type=_positive, default=math.inf, metavar="M", help="be done, with everything saved, within so many"
+    )
+    train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out, if there is any")
+    train.add_argument(
+        "--devices", type=_at_least_one, default=1, metavar="N", help="GPUs of a node, or processes where there is none; 1"
+    )
+    train.add_argument("--nodes", type=_at_least_one, default=1, metavar="N", help="machines, each with so many devices; 1")
+    train.add_argument("--out", type=Path, metavar="DIR", help="where weights, log and checkpoints go")
     train.set_defaults(run=_train)
 
     measure = commands.add_parser(
         "measure", help="measure a flow at its limits and write its model card anew, over the old one"
     )
     measure.add_argument("model", metavar="MODEL", help="a name under models/, or a folder with weights")
-    measure.add_argument("--corpus", metavar="NAME", required=True, help="what the flow was trained on")
+    measure.add_argument("--corpus", metavar="NAME", help="what the flow was trained on; a reference model knows")
     measure.add_argument("--root", metavar="DIR", help=ROOT)
     _add_vowels(measure)
     measure.add_argument("--tokens", type=_at_least_one, default=500, metavar="N", help="to encode and decode; 500")
     measure.add_argument("--samples", type=_at_least_one, default=1000, metavar="N", help="to draw; 1000")
     measure.add_argument("--lines", type=_at_least_one, default=100, metavar="N", help="of 11 points each; 100")
+    measure.add_argument("--draws", type=_at_least_one, default=8, metavar="N", help="of dequantization noise; 8")
+    measure.add_argument(
+        "--unseen", action="append", default=[], metavar="NAME", help="another corpus, whose speakers it has not met"
+    )
     measure.set_defaults(run=_measure)
 
     corpus = commands.add_parser("corpus", help="tell what a corpus holds")
@@ -144,33 +163,49 @@ def _book(options) -> None:
 
 
 def _train(options) -> None:
-    from .cards import measure
+    from .figures import save_training_curve
     from .readers import load_corpus
+    from .references import recipe_named
     from .training import profile_named, train
 
-    profile, speech = profile_named(options.profile), load_corpus(options.corpus, options.root, options.vowels)
+    if options.name:
+        recipe = recipe_named(options.name)
+        profile, speech, name = recipe.settings(), recipe.speech(options.root), options.name
+    else:
+        profile, speech = profile_named(options.profile), load_corpus(options.corpus, options.root, options.vowels)
+        vowels = "" if options.vowels == "five" else "-" + options.vowels.replace(",", "-")
+        name = f"{options.profile}-{speech.name}{vowels}"
     if options.steps:
         profile = replace(profile, iterations=options.steps)
-    print(speech.summary(), flush=True)
-    vowels = "" if options.vowels == "five" else "-" + options.vowels.replace(",", "-")
-    folder = options.out or Path("build/models") / f"{options.profile}-{speech.name}{vowels}"
-    train(speech, folder, profile, options.seed, options.minutes, options.resume)
-    print("measuring it ...", flush=True)
-    for split, row in measure(folder, speech)["bits_per_dim"].items():
-        print(f"{split}: {row['estimate']:.3f} bits per dimension over {row['clusters']} speakers")
-    print(f"weights, log, checkpoint and model card: {folder}")
+    folder = options.out or Path("build/models") / name
+    chief = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"  # of processes that train together
+    if chief:
+        print(speech.summary(), flush=True)
+    minutes = options.minutes - (time.monotonic() - options.began) / 60
+    train(speech, folder, profile, options.seed, minutes, options.resume, options.devices, options.nodes)
+    if chief:
+        save_training_curve(folder)
+        print(f"weights, log, its figure and checkpoints: {folder}")
 
 
 def _measure(options) -> None:
     from .cards import measure
+    from .corpus import InputError
     from .glow import load_model, model_folder
     from .readers import load_corpus
+    from .references import RECIPES
 
     load_model(options.model)  # an unknown or damaged one is told before anything is read
     folder = model_folder(options.model)
-    speech = load_corpus(options.corpus, options.root, options.vowels)
+    if not options.corpus and folder.name not in RECIPES:
+        raise InputError(f"{folder.name} is no reference model; say with --corpus, and --vowels, what it was trained on")
+    if options.corpus:
+        speech = load_corpus(options.corpus, options.root, options.vowels)
+    else:
+        speech = RECIPES[folder.name].speech(options.root)
+    others = [load_corpus(name) for name in options.unseen]
     print(f"measuring {folder}: its likelihood on every held-out token takes minutes", flush=True)
-    measure(folder, speech, tokens=options.tokens, samples=options.samples, lines=options.lines)
+    measure(folder, speech, others, options.draws, options.tokens, options.samples, options.lines)
     print((folder / "README.md").read_text())
 
 

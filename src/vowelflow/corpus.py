@@ -35,6 +35,10 @@ class InputError(ValueError):
     """Something a user gave is not usable; the message names it and the remedy."""
 
 
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says why and what is saved."""
+
+
 def cache_dir() -> Path:
     """The folder for files that can be made again: ``VOWELFLOW_CACHE`` or the user's cache."""
     import pooch
@@ -61,6 +65,8 @@ def save_atomically(path: Path, write: Callable[[Path], object]) -> Path:
     temporary = Path(name)
     try:
         write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())  # a machine that loses power must not keep the name without the content
         os.chmod(temporary, 0o644)  # mkstemp makes files nobody else can read
         os.replace(temporary, path)
     finally:
@@ -154,6 +160,31 @@ class Corpus:
         """The segments at these positions, in this order."""
         return replace(self, table=self.table.iloc[rows].reset_index(drop=True))
 
+    def fold(self, number: int, of: int = 4, seed: int = 0) -> Corpus:
+        """The same segments, their speakers split for cross-validation: each is a test speaker in one fold of ``of``.
+
+        Of each sex, one ``of``-th are test speakers, an eighth but at least one are valid, and the others train.
+
+        Raises:
+            InputError: no such fold, or a sex with fewer speakers than folds.
+        """
+        split = {}
+        for sex, names in _shuffled_speakers(self.table, seed):
+            if not 1 <= number <= of or len(names) < of:
+                raise InputError(f"fold {number} of {of}: {self.name} has {len(names)} speakers of sex {sex}")
+            test = names[number - 1 :: of]
+            rest = [name for name in names if name not in test]
+            valid = rest[: max(round(len(names) / 8), 1)]
+            split |= {name: "test" if name in test else "valid" if name in valid else "train" for name in names}
+        return replace(self, table=self.table.assign(split=self.table.speaker.map(split)))
+
+    def with_train_share(self, share: float, seed: int = 0) -> Corpus:
+        """With this share of the train speakers of each sex, at least one; a smaller share is part of a larger one."""
+        kept = []
+        for _, names in _shuffled_speakers(self.table[self.table.split == "train"], seed):
+            kept += list(names[: max(round(len(names) * share), 1)])
+        return self.take(np.flatnonzero((self.table.split != "train") | self.table.speaker.isin(kept)))
+
     def draw(self, per_group: int, by: tuple[str, ...] = ("phone", "sex"), seed: int = 0) -> Corpus:
         """A fixed, balanced subset: up to ``per_group`` segments of each group of ``by``."""
         rng = np.random.default_rng(seed)
@@ -243,11 +274,18 @@ def split_by_speaker(speakers: pd.DataFrame, seed: int = 0) -> dict[str, str]:
     test speaker of two, and one valid speaker of four. Speakers of a sex are shuffled with ``seed``.
     """
     split = {}
-    speakers = speakers[["speaker", "sex"]].drop_duplicates().sort_values(["sex", "speaker"])
-    for index, (_, group) in enumerate(speakers.groupby("sex")):
-        names = np.random.default_rng([seed, index]).permutation(group.speaker.to_numpy())
+    for _, names in _shuffled_speakers(speakers, seed):
         test = max(round(len(names) / 4), int(len(names) >= 2))
         valid = max(round(len(names) / 8), int(len(names) >= 4))
         for place, name in enumerate(names):
             split[name] = "test" if place < test else "valid" if place < test + valid else "train"
     return split
+
+
+def _shuffled_speakers(table: pd.DataFrame, seed: int) -> list[tuple[str, np.ndarray]]:
+    """Every sex of a table with columns ``speaker`` and ``sex``, and its speakers in the order of ``seed``."""
+    speakers = table[["speaker", "sex"]].drop_duplicates().sort_values(["sex", "speaker"])
+    return [
+        (sex, np.random.default_rng([seed, index]).permutation(group.speaker.to_numpy()))
+        for index, (sex, group) in enumerate(speakers.groupby("sex"))
+    ]

@@ -24,7 +24,7 @@ TOLERANCE = {False: {"decode": 1e-3, "encode": 1e-3}, True: {"decode": 0.05, "en
 
 
 class Encoder(nn.Module):
-    """Dequantized pictures ``(batch, 1, side, side)`` -> whole codes ``(batch, side^2)``, coarsest scale first."""
+    """Dequantized pictures ``(batch, 1, side, frames)`` -> whole codes ``(batch, size)``, coarsest scale first."""
 
     def __init__(self, flow: Glow):
         super().__init__()
@@ -35,7 +35,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Whole codes ``(batch, side^2)`` -> pictures ``(batch, 1, side, side)``."""
+    """Whole codes ``(batch, size)`` -> pictures ``(batch, 1, side, frames)``."""
 
     def __init__(self, flow: Glow):
         super().__init__()
@@ -58,7 +58,7 @@ class _Solved(nn.Module):
         self.register_buffer("inverse_bias", inverse_bias.clone())
 
     def forward(self, x):
-        return F.conv2d(x, self.weight, self.bias), self.log_determinant * x[0, 0].numel()
+        return F.conv2d(x, self.weight, self.bias), self.log_determinant
 
     def inverse(self, y):
         return F.conv2d(y, self.inverse_weight, self.inverse_bias)
@@ -89,7 +89,7 @@ def export(model: Glow, folder: Path, half: bool = False) -> dict[str, float]:
     for steps in solved.levels:
         for step in steps:
             step[0] = _Solved(step[0])
-    code = random_code(3, model.config.side**2, seed=0)
+    code = random_code(3, model.config.size, seed=0)
     image = flow.decode(code)
     differences = {}
     for name, coder, given, takes, gives in (

@@ -6,6 +6,7 @@ import base64
 import html
 import io
 from functools import reduce
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,7 +15,7 @@ import soundfile
 from IPython.display import HTML
 from matplotlib.patches import Ellipse
 
-from .corpus import FRAMES, RATE, Corpus
+from .corpus import FRAMES, RATE, Corpus, save_atomically
 from .spectrogram import BINS, FLOOR_DB
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")  # Okabe and Ito: safe for colour-blind readers
@@ -122,6 +123,26 @@ def vowel_space(measured):
         axis.set(title=name, xlabel="F2, Hz")
     axes[0].set(xlim=(3300, 500), ylim=(1250, 150), ylabel="F1, Hz")
     return figure
+
+
+def training_curve(log: pd.DataFrame):
+    """Bits per dimension along a training, of ``log.csv``: train pictures, and validation speakers."""
+    figure, axis = plt.subplots(figsize=(6, 2.8))
+    axis.plot(log.step, log.train, label="train speakers")
+    axis.plot(log.step, log.valid, label="validation speakers")
+    top = min(4.0, log.train.max()) if len(log) else None
+    axis.set(xlabel="step", ylabel="bits per dimension", ylim=(None, top))
+    axis.legend()
+    return figure
+
+
+def save_training_curve(folder: Path) -> Path:
+    """``curve.svg`` beside the ``log.csv`` that it draws."""
+    style()
+    figure = training_curve(pd.read_csv(folder / "log.csv"))
+    path = save_atomically(folder / "curve.svg", lambda temporary: figure.savefig(temporary))
+    plt.close(figure)
+    return path
 
 
 COST_ROWS = {

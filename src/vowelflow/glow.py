@@ -53,22 +53,29 @@ class GlowConfig:
     levels: int = 5
     steps: int = 8
     hidden: tuple[int, ...] = (16, 32, 64, 96, 128)
-    side: int = SIDE
+    side: int = SIDE  # pixels of a picture from low to high frequency,
+    frames: int | None = None  # and along time; as many, if it is not said
     scale: str = "tanh"
 
     def __post_init__(self):
-        sizes = (self.levels, self.steps, self.side, *(self.hidden if isinstance(self.hidden, tuple) else [None]))
+        object.__setattr__(self, "frames", self.side if self.frames is None else self.frames)
+        sizes = (self.levels, self.steps, self.side, self.frames, *(self.hidden if isinstance(self.hidden, tuple) else [None]))
         if not all(isinstance(size, int) and size >= 1 for size in sizes):
             raise InputError(
-                f"levels, steps, side and every width in hidden are whole numbers of at least 1, not {self}"
+                f"levels, steps, side, frames and every width in hidden are whole numbers of at least 1, not {self}"
             )
-        if len(self.hidden) != self.levels or self.side % 2**self.levels:
+        if len(self.hidden) != self.levels or self.side % 2**self.levels or self.frames % 2**self.levels:
             raise InputError(
                 f"hidden {self.hidden} needs one width for each of {self.levels} levels, and a side of "
-                f"{self.side} must halve {self.levels} times"
+                f"{self.side} and {self.frames} frames must halve {self.levels} times"
             )
         if self.scale not in ("tanh", "sigmoid"):
             raise InputError(f"a coupling's scale is tanh or sigmoid, not {self.scale!r}")
+
+    @property
+    def size(self) -> int:
+        """How many pixels a picture has, and numbers its code."""
+        return self.side * self.frames
 
 
 def bounded(value: torch.Tensor, limit: float) -> torch.Tensor:
@@ -126,9 +133,9 @@ class Mix(nn.Module):
         return (weight * (-log_scale).exp()[:, None]).to(self.shift.dtype), -self.shift
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """``(batch, channels, height, width)`` mixed, and the log-determinant, one for all pictures."""
+        """``(batch, channels, height, width)`` mixed, and the log-determinant at a place, one for all of them."""
         weight, bias, log_determinant = self.weights()
-        return F.conv2d(x, weight[:, :, None, None], bias), log_determinant * x[0, 0].numel()
+        return F.conv2d(x, weight[:, :, None, None], bias), log_determinant
 
     def inverse(self, y: torch.Tensor) -> torch.Tensor:
         weight, bias = self.inverse_weights()
@@ -176,10 +183,10 @@ class Coupling(nn.Module):
         return bounded(log_scale, COUPLING), shift
 
     def forward(self, x: torch.Tensor, autocast: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-        """``(batch, channels, height, width)`` with its second half changed, and the log-determinants ``(batch,)``."""
+        """``(batch, channels, height, width)`` with its second half changed, and log-determinants ``(batch, height, width)``."""
         kept, changed = x.chunk(2, 1)
         log_scale, shift = self.scale_and_shift(kept, autocast)
-        return torch.cat([kept, changed * log_scale.exp() + shift], 1), log_scale.sum((1, 2, 3))
+        return torch.cat([kept, changed * log_scale.exp() + shift], 1), log_scale.sum(1)
 
     def inverse(self, y: torch.Tensor) -> torch.Tensor:
         kept, changed = y.chunk(2, 1)
@@ -201,9 +208,9 @@ class Whiten(nn.Module):
         return mean, bounded(log_scale, PRIOR)
 
     def forward(self, leaves, stays) -> tuple[torch.Tensor, torch.Tensor]:
-        """What leaves, standard normal if the prior is right, and the log-determinants ``(batch,)``."""
+        """What leaves, standard normal if the prior is right, and log-determinants ``(batch, height, width)``."""
         mean, log_scale = self.prior(stays)
-        return (leaves - mean) * (-log_scale).exp(), -log_scale.sum((1, 2, 3))
+        return (leaves - mean) * (-log_scale).exp(), -log_scale.sum(1)
 
     def inverse(self, white, stays) -> torch.Tensor:
         mean, log_scale = self.prior(stays)
@@ -211,8 +218,8 @@ class Whiten(nn.Module):
 
 
 def through(steps, x: torch.Tensor, autocast: bool, initialise: bool = False):
-    """Some steps of one level: what becomes of ``x``, and their log-determinant ``(batch,)``."""
-    log_determinant = x.new_zeros(x.shape[0])
+    """Some steps of one level: what becomes of ``x``, and their log-determinants ``(batch, height, width)``."""
+    log_determinant = x.new_zeros(x.shape[0], *x.shape[2:])
     for mix, coupling in steps:
         if initialise:
             mix.initialise(x)
@@ -224,15 +231,15 @@ def through(steps, x: torch.Tensor, autocast: bool, initialise: bool = False):
 
 
 class Glow(nn.Module):
-    """The multi-scale flow. Pictures are ``(batch, 1, side, side)``, codes ``(batch, side^2)``."""
+    """The multi-scale flow. Pictures are ``(batch, 1, side, frames)``, codes ``(batch, side * frames)``."""
 
     def __init__(self, config: GlowConfig = GlowConfig()):
         super().__init__()
         self.config = config
         self.levels, self.whiten, self.shapes = nn.ModuleList(), nn.ModuleList(), []
-        channels, side = 1, config.side
+        channels, side, frames = 1, config.side, config.frames
         for level, hidden in enumerate(config.hidden):
-            channels, side = 4 * channels, side // 2
+            channels, side, frames = 4 * channels, side // 2, frames // 2
             steps = [
                 nn.ModuleList([Mix(channels), Coupling(channels, hidden, config.scale)]) for _ in range(config.steps)
             ]
@@ -240,7 +247,7 @@ class Glow(nn.Module):
             if level < config.levels - 1:
                 channels //= 2
                 self.whiten.append(Whiten(channels))
-            self.shapes.append((channels, side, side))  # of what this level adds to the code
+            self.shapes.append((channels, side, frames))  # of what this level adds to the code
         self.top = nn.Parameter(torch.zeros(2, channels, 1, 1))  # mean and log-scale of the last scale
         self.register_buffer("initialised", torch.tensor(False))
         self.through = through  # training on a GPU puts a compiled one here
@@ -249,10 +256,10 @@ class Glow(nn.Module):
     def top_size(self) -> int:
         """How many numbers the top code has: the coarsest scales, a quarter of all at most."""
         sizes = np.cumsum([math.prod(shape) for shape in reversed(self.shapes)])
-        return int(max(size for size in sizes if size <= max(self.config.side**2 // 4, sizes[0])))
+        return int(max(size for size in sizes if size <= max(self.config.size // 4, sizes[0])))
 
     def forward(self, y: torch.Tensor, autocast: bool = False, checkpoint: int = 0, initialise: bool = False):
-        """Dequantized pictures -> (scales of the code, finest first; log-determinant ``(batch,)``).
+        """Dequantized pictures -> scales of the code, and log-determinants by place, both finest level first.
 
         Args:
             autocast: bfloat16 in the coupling networks. For training only: decoding amplifies the
@@ -262,11 +269,10 @@ class Glow(nn.Module):
         """
         if checkpoint < 0:
             raise InputError(f"checkpoint is a number of steps, or 0 to keep all, not {checkpoint}")
-        x, scales = y - 0.5, []
-        log_determinant = y.new_zeros(y.shape[0])
+        x, scales, log_determinants = y - 0.5, [], []
         for level, steps in enumerate(self.levels):
             x = F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)
-            stride = checkpoint or len(steps)
+            stride, log_determinant = checkpoint or len(steps), 0.0
             for start in range(0, len(steps), stride):
                 part = steps[start : start + stride]
                 if checkpoint and not initialise:
@@ -279,17 +285,19 @@ class Glow(nn.Module):
                 white, gain = self.whiten[level](leaves, x)
                 log_determinant = log_determinant + gain
                 scales.append(white)
+            log_determinants.append(log_determinant)
         mean, log_scale = self._last_prior()
         scales.append((x - mean) * (-log_scale).exp())
-        return scales, log_determinant - log_scale.sum() * x[0, 0].numel()
+        log_determinants[-1] = log_determinants[-1] - log_scale.sum()
+        return scales, log_determinants
 
     def flat(self, y: torch.Tensor) -> torch.Tensor:
-        """Dequantized pictures -> whole codes ``(batch, side^2)``, coarsest scale first."""
+        """Dequantized pictures -> whole codes ``(batch, size)``, coarsest scale first."""
         scales, _ = self.forward(y)
         return torch.cat([scale.flatten(1) for scale in reversed(scales)], 1)
 
     def inverse(self, flat: torch.Tensor) -> torch.Tensor:
-        """Whole codes ``(batch, side^2)`` -> pictures, neither clamped nor repaired."""
+        """Whole codes ``(batch, size)`` -> pictures, neither clamped nor repaired."""
         mean, log_scale = self._last_prior()
         scales = self.scales(flat)
         x = scales[0] * log_scale.exp() + mean
@@ -323,9 +331,27 @@ class Glow(nn.Module):
 
     def log_likelihood(self, y: torch.Tensor, autocast: bool = False, checkpoint: int = 0) -> torch.Tensor:
         """log p(y) of dequantized pictures, nats, ``(batch,)``: change of variables, paper eq. 3."""
-        scales, log_determinant = self.forward(y, autocast, checkpoint)
+        scales, log_determinants = self.forward(y, autocast, checkpoint)
         energy = sum(scale.square().sum((1, 2, 3)) for scale in scales)
-        return log_determinant - 0.5 * (energy + LOG_2PI * y[0].numel())
+        return sum(part.sum((1, 2)) for part in log_determinants) - 0.5 * (energy + LOG_2PI * self.config.size)
+
+    @torch.no_grad()
+    def allocation(self, pictures: torch.Tensor, seed: int = 0, batch: int = 8) -> torch.Tensor:
+        """Bits of each pixel ``(n, side, frames)``, whose mean is ``bits_per_dim`` of one draw of the noise.
+
+        The bits of a place of a level, of its prior and its log-determinant, are shared out evenly among the
+        pixels it covers. That is an allocation: a pixel's bits depend on its surroundings, too.
+        """
+        parts = []
+        for y in dequantize(self._checked(pictures), seed).split(batch):
+            bits = 8.0
+            for level, (scale, gain) in enumerate(zip(*self.forward(y.to(self.top)))):
+                nats = gain - 0.5 * (scale.square() + LOG_2PI).sum(1)
+                covered = 2 ** (level + 1)
+                spread = nats.repeat_interleave(covered, 1).repeat_interleave(covered, 2)
+                bits = bits - spread / covered**2 / math.log(2)
+            parts.append(bits.cpu())
+        return torch.cat(parts)
 
     @torch.no_grad()
     def encode(self, pictures: torch.Tensor, seed: int = 0, batch: int = 8) -> Code:
@@ -340,10 +366,10 @@ class Glow(nn.Module):
 
     @torch.no_grad()
     def decode(self, code: Code | torch.Tensor, batch: int = 8) -> torch.Tensor:
-        """Whole codes -> pictures ``(n, 1, side, side)``; of ``encode``'s own result, its ``image``."""
+        """Whole codes -> pictures ``(n, 1, side, frames)``; of ``encode``'s own result, its ``image``."""
         flat = torch.as_tensor(_flat(code))
-        if flat.ndim != 2 or flat.shape[1] != self.config.side**2:
-            raise InputError(f"codes are (n, {self.config.side**2}), not {tuple(flat.shape)}")
+        if flat.ndim != 2 or flat.shape[1] != self.config.size:
+            raise InputError(f"codes are (n, {self.config.size}), not {tuple(flat.shape)}")
         return torch.cat([self.inverse(part.to(self.top)).cpu() for part in flat.split(batch)])
 
     @torch.no_grad()
@@ -356,16 +382,18 @@ class Glow(nn.Module):
         for draw in range(draws):
             parts = dequantize(pictures, seed + draw).split(batch)
             total = total + torch.cat([self.log_likelihood(part.to(self.top)).cpu() for part in parts])
-        return 8 - total / draws / math.log(2) / self.config.side**2
+        return 8 - total / draws / math.log(2) / self.config.size
 
     def sample(self, n: int, temperature: float = 1.0, seed: int = 0) -> torch.Tensor:
         """Pictures of ``n`` random codes of standard deviation ``temperature``."""
-        return self.decode(random_code(n, self.config.side**2, seed) * temperature)
+        return self.decode(random_code(n, self.config.size, seed) * temperature)
 
     def _checked(self, pictures: torch.Tensor) -> torch.Tensor:
-        pictures, side = torch.as_tensor(pictures), self.config.side
-        if pictures.ndim != 4 or pictures.shape[1:] != (1, side, side) or not len(pictures):
-            raise InputError(f"pictures are (n, 1, {side}, {side}), at least one, not {tuple(pictures.shape)}")
+        pictures, shape = torch.as_tensor(pictures), (1, self.config.side, self.config.frames)
+        if pictures.ndim != 4 or pictures.shape[1:] != shape or not len(pictures):
+            raise InputError(
+                f"pictures are (n, {', '.join(map(str, shape))}), at least one, not {tuple(pictures.shape)}"
+            )
         if not (torch.isfinite(pictures).all() and pictures.min() >= 0 and pictures.max() <= 1):
             raise InputError("pictures must be finite and in [0, 1], as vf.images makes them")
         return pictures
@@ -398,9 +426,9 @@ class Code:
     """Codes of pictures: vectors that can be indexed, added and scaled.
 
     Attributes:
-        flat: ``(n, side^2)``, coarsest scale first.
+        flat: ``(n, size)``, coarsest scale first.
         top_size: how many of the first numbers are the top code.
-        image: the dequantized pictures ``(n, 1, side, side)`` they encode, where they encode any.
+        image: the dequantized pictures ``(n, 1, side, frames)`` they encode, where they encode any.
     """
 
     flat: torch.Tensor
@@ -457,7 +485,7 @@ def load_model(name: str | Path, models: Path | None = None) -> Glow:
     about = folder / "config.json"
     try:
         config = json.loads(about.read_text())
-        glow = GlowConfig(**{**config["glow"], "hidden": tuple(config["glow"]["hidden"])})
+        glow = glow_config(config)
         expected = config["sha256"]
     except FileNotFoundError:
         known = {path.parent.name for base in shelves(models) for path in base.glob("*/config.json")}
@@ -476,6 +504,11 @@ def load_model(name: str | Path, models: Path | None = None) -> Glow:
     except (RuntimeError, SafetensorError) as error:
         raise InputError(f"{weights} does not fit its config.json: {error}") from None
     return model.eval().requires_grad_(False).to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def glow_config(config: dict) -> GlowConfig:
+    """The shape of a flow, from its ``config.json``."""
+    return GlowConfig(**{**config["glow"], "hidden": tuple(config["glow"]["hidden"])})
 
 
 def model_folder(name: str | Path, models: Path | None = None) -> Path:

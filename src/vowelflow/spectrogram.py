@@ -77,8 +77,25 @@ def pictures_of(waves: Sequence[torch.Tensor], gains_db=None, shifts=None) -> tu
     return pictures, 10 ** (torch.tensor(peaks) * FLOOR_DB / 20)
 
 
-def batches(corpus: Corpus, noise=None, batch: int = 8, device="cpu") -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def central(pictures: torch.Tensor, counts, frames: int) -> torch.Tensor:
+    """The middle of pictures of segments of ``counts`` frames: ``(n, 1, 288, frames)``; a whole one stays as it is."""
+    if frames == FRAMES:
+        return pictures
+    starts = [int(count - frames) // 2 for count in counts]
+    return torch.stack([picture[..., first : first + frames] for picture, first in zip(pictures, starts)])
+
+
+def long_enough(corpus: Corpus, frames: int) -> Corpus:
+    """The segments that have a middle of so many frames; for whole pictures, all."""
+    return corpus if frames == FRAMES else corpus.take(np.flatnonzero(frame_count(corpus) >= frames))
+
+
+def batches(
+    corpus: Corpus, noise=None, batch: int = 8, device="cpu", frames: int = FRAMES
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Pictures and peaks as ``pictures_of`` makes them, ``batch`` segments at a time.
+
+    Of ``long_enough`` segments, ``frames`` may ask for the middle alone.
 
     ``noise(key, clip, length)`` may replace the clip of a segment, of which ``length`` samples
     from ``LEAD`` on are the segment itself, by a noisy one; ``key`` names the segment.
@@ -88,7 +105,8 @@ def batches(corpus: Corpus, noise=None, batch: int = 8, device="cpu") -> Iterato
     """
     for first in range(0, max(len(corpus), 1), batch):
         rows = range(first, min(first + batch, len(corpus)))
-        yield pictures_of([torch.from_numpy(wave).to(device) for wave in _heard(corpus, rows, noise)])
+        pictures, peaks = pictures_of([torch.from_numpy(wave).to(device) for wave in _heard(corpus, rows, noise)])
+        yield central(pictures, frame_count(corpus)[rows], frames), peaks
 
 
 def _heard(corpus: Corpus, rows: Sequence[int], noise) -> list[np.ndarray]:
@@ -102,12 +120,12 @@ def _heard(corpus: Corpus, rows: Sequence[int], noise) -> list[np.ndarray]:
     return [noise(f"{one.utterance} {one.start}", clip, one.end - one.start) for one, clip in zip(segments, clips)]
 
 
-def images(corpus: Corpus, noise=None) -> torch.Tensor:
-    """Pictures of all segments, float32 ``(n, 1, 288, 288)`` in [0, 1], frequency x time.
+def images(corpus: Corpus, noise=None, frames: int = FRAMES) -> torch.Tensor:
+    """Pictures of all segments, float32 ``(n, 1, 288, frames)`` in [0, 1], frequency x time.
 
     They take 330 KB each; ``batches`` makes them a few at a time.
     """
-    return next(batches(corpus, noise, batch=len(corpus) or 1))[0]
+    return next(batches(corpus, noise, batch=len(corpus) or 1, frames=frames))[0]
 
 
 def peaks(corpus: Corpus) -> torch.Tensor:

@@ -1,20 +1,28 @@
-"""Training: pictures and a profile -> weights. One loop, with a log and an exact resume.
+"""Training: pictures and a profile -> weights. One loop on Lightning Fabric, with a log and an exact resume.
 
-Every random choice of a step, its pictures and its dequantization noise, is drawn from
-(seed, step), so a run that was stopped and resumed takes the very steps it would have taken.
+Every random choice of a step, its pictures and all their noise, is drawn from (seed, step), so a
+run that was stopped and resumed takes the very steps it would have taken, and several processes
+agree on what is whose without a word.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import logging
 import math
 import platform
 import shutil
+import signal
+import sys
+import threading
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +31,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
-from .corpus import FRAMES, Corpus, InputError, save_atomically
-from .glow import Glow, GlowConfig, file_hash, load_model, shelves
-from .spectrogram import SIDE, frame_count, images, pictures_of, quantize
+from .corpus import FRAMES, HOP, Corpus, InputError, TrainingError, save_atomically
+from .glow import Glow, GlowConfig, file_hash
+from .spectrogram import add_noise, central, frame_count, images, long_enough, pictures_of, quantize
+
+KEPT = 3  # checkpoints, the newest ones
+PATIENCE = 5  # steps in a row without a finite gradient, before training gives up
+RECORDED = ("torch", "numpy", "lightning-fabric", "safetensors")  # versions told beside the weights
 
 
 @dataclass(frozen=True)
@@ -34,7 +46,8 @@ class Profile:
 
     glow: GlowConfig = GlowConfig()
     iterations: int = 3_500  # optimizer steps, the horizon of the schedule
-    batch: int = 8  # pictures a step
+    batch: int = 8  # pictures a step, over all devices
+    pieces: int = 1  # in which a device goes through its share of a batch (gradient accumulation)
     learning_rate: float = 1e-3
     warmup: int = 200  # steps of linear rise; then a cosine down to nothing
     clip: float = 50.0  # largest norm of a gradient, of bits per dimension times 100
@@ -45,11 +58,15 @@ class Profile:
     looked_at: int = 32  # validation pictures at each look
     gain_db: float = 0.0  # augmentation: levels go up or down by up to so much before they are cut to 80 dB
     shift: int = 0  # augmentation: segments begin up to so many ms later, as far as their padding allows
+    noise_db: tuple[float, float] | None = None  # half of the pictures get white noise, at a ratio between these
 
 
 # A profile is a few overrides of the defaults above.
+CPU = Profile()
 PROFILES = {
-    "cpu": Profile(),
+    "cpu": CPU,
+    "cpu-noise": replace(CPU, noise_db=(0.0, 20.0)),  # hears noise, for the paper's section 4.5
+    "cpu-crop": replace(CPU, glow=replace(CPU.glow, frames=64)),  # sees the middle 64 ms, and no padding
     "smoke": Profile(GlowConfig(levels=2, steps=1, hidden=(4, 4)), iterations=6, batch=2, look=3, looked_at=2),
     # the defaults of the implementation the paper used, since the paper states none
     "paper": Profile(
@@ -71,73 +88,238 @@ def profile_named(name: str) -> Profile:
 def train(
     corpus: Corpus,
     folder: Path,
-    profile: Profile = PROFILES["cpu"],
+    profile: Profile = CPU,
     seed: int = 0,
     minutes: float = math.inf,
     resume: bool = False,
+    devices: int = 1,
+    nodes: int = 1,
     show: Callable = tqdm,
 ) -> Glow:
     """Train a flow on the corpus's train speakers and save it, with everything to go on from.
 
-    Writes into ``folder``: ``log.csv`` (step, bits per dimension of training and validation
-    speakers, seconds), ``checkpoint.safetensors`` at every look, and, when it ends or ``minutes``
-    have passed, the averaged weights ``model.safetensors`` with ``config.json``.
+    Writes into ``folder``: ``log.csv`` (step, bits per dimension of training and validation speakers,
+    steps skipped so far, pictures a second, seconds) and ``checkpoint-STEP.safetensors`` at every look;
+    and at the end, or before ``minutes`` have passed, or when asked to stop by SIGINT or SIGTERM, a last
+    checkpoint and, unless so asked, the weights ``model.safetensors`` with their ``config.json``. A step
+    whose gradient is not finite changes nothing.
+
+    Args:
+        minutes: stop in time for everything to be saved within so many.
+        resume: go on from the newest checkpoint in ``folder`` that can be read; without any, start.
+        devices: GPUs of a node, or processes where there is none, that share each batch.
+        nodes: machines, each with as many devices.
 
     Returns:
-        The flow with averaged weights, ready for analysis.
+        The flow with averaged weights, as they were when validation speakers cost least.
 
     Raises:
-        InputError: no train speakers; ``resume`` without a fitting checkpoint; a log-likelihood
-            that is no longer finite.
+        InputError: no train speakers; a folder that holds a training already, or with ``resume`` a
+            different one; devices that are not there, or cannot share a batch.
+        TrainingError: too many steps in a row without a finite gradient.
+        KeyboardInterrupt: it was asked to stop.
     """
-    folder = Path(folder)
-    speech = corpus.split["train"]
+    began, folder = time.monotonic(), Path(folder)
+    speech = long_enough(corpus.split["train"], profile.glow.frames)
     if not len(speech):
         raise InputError(f"{corpus.name} has no train speakers to learn from; give more speakers")
-    watched = corpus.held_out("valid").draw(profile.looked_at, by=("split",))
-    watched = quantize(images(watched)) if len(watched) else torch.empty(0, 1, SIDE, SIDE)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = untrained_flow(corpus, profile, seed).train().requires_grad_(True).to(device)
-    average = deepcopy(model).requires_grad_(False)
-    compile_where_it_pays(model)
-    optimizer = torch.optim.Adam(model.parameters(), lr=profile.learning_rate)
-    done, spent = 0, 0.0
-    if resume:
-        done, spent = _resume(folder, model, average, optimizer, _identity(corpus, profile, seed))
-    else:
-        save_atomically(folder / "log.csv", lambda path: path.write_text("step,train,valid,seconds\n"))
-    began, heard = time.monotonic() - spent, []
-    bar = show(range(done, profile.iterations), initial=done, total=profile.iterations, desc="training", unit="step")
-    for step in bar:
-        y = _batch(speech, profile, seed, step, device)
-        for group in optimizer.param_groups:
-            group["lr"] = profile.learning_rate * _schedule(step, profile)
-        likelihood = model.log_likelihood(y, profile.autocast, profile.checkpoint)
-        bits = 8 - likelihood.mean() / math.log(2) / y[0].numel()
-        if not torch.isfinite(bits):
-            raise InputError(
-                f"bits per dimension is {bits.item()} at step {step}; resume from {folder} with a lower rate"
-            )
-        optimizer.zero_grad(set_to_none=True)
-        (100 * bits).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), profile.clip)
-        optimizer.step()
-        keep = min(profile.average, (step + 1) / (step + 10))
-        torch._foreach_lerp_(list(average.parameters()), [weight.detach() for weight in model.parameters()], 1 - keep)
-        heard.append(bits.item())
-        done = step + 1
-        late = time.monotonic() - began > 60 * minutes
-        if done % profile.look == 0 or done == profile.iterations or late:
-            valid = _mean_bits(average, watched)
-            spent = time.monotonic() - began
-            _log(folder, done, np.mean(heard), valid, spent)
-            _save_checkpoint(folder, model, average, optimizer, done, spent, _identity(corpus, profile, seed))
-            bar.set_postfix(train=f"{np.mean(heard):.3f}", valid=f"{valid:.3f}")
-            heard = []
-        if late:
-            break
-    _save_model(folder, average, corpus, profile, seed, done, spent)
-    return average.eval().requires_grad_(False)
+    fabric = _fabric(devices, nodes, profile)
+    run = _Run(untrained_flow(corpus, profile, seed).to(fabric.device), profile, _identity(corpus, profile, seed))
+    run.restore(folder, resume)
+    compile_where_it_pays(run.model)
+    model, optimizer = fabric.setup(run.model, run.optimizer)
+    model.mark_forward_method("log_likelihood")
+    chief, earlier, slowest = fabric.is_global_zero, run.seconds, 0.0
+    watched = _watched(corpus, profile)
+    if chief:
+        log = _Log(folder, run.step, profile.batch)
+    bar = show(
+        range(run.step, profile.iterations),
+        initial=run.step,
+        total=profile.iterations,
+        desc="training",
+        unit="step",
+        mininterval=0.5 if sys.stderr.isatty() else 60,
+        disable=not chief,
+    )
+    with _asked_to_stop() as asked:
+        for step in bar:
+            at = time.monotonic()
+            for group in optimizer.param_groups:
+                group["lr"] = profile.learning_rate * _schedule(step, profile)
+            bits = _gradient(fabric, model, _batch(speech, profile, seed, step, fabric), profile)
+            norm = fabric.clip_gradients(model, optimizer, max_norm=profile.clip, error_if_nonfinite=False)
+            stop = torch.full_like(bits, at + slowest - began > 60 * minutes or bool(asked))
+            bits, norm, stop = fabric.all_reduce(torch.stack([bits, norm, stop])).tolist()
+            if math.isfinite(bits + norm):
+                optimizer.step()
+            else:
+                bar.write(f"step {step}: {bits:g} bits per dimension, a gradient of norm {norm:g}; skipped", sys.stderr)
+            optimizer.zero_grad(set_to_none=True)
+            run.count(bits, math.isfinite(bits + norm))
+            run.seconds = earlier + time.monotonic() - began
+            look = run.step % profile.look == 0 or run.step == profile.iterations
+            if look:
+                valid = fabric.broadcast(_mean_bits(run.average, watched) if chief else None)
+                run.keep_best(valid)
+                if chief:
+                    bar.set_postfix_str(log.write(run, valid))
+                run.heard = []
+            if chief and (look or stop or run.in_a_row == PATIENCE):
+                run.save(folder)
+            if run.in_a_row == PATIENCE:
+                raise TrainingError(
+                    f"no finite gradient in {PATIENCE} steps in a row, the last of them step {step}; train anew with a"
+                    f" lower learning rate than {profile.learning_rate:g}. {folder} holds the checkpoints"
+                )
+            slowest = max(slowest, time.monotonic() - at)
+            if stop:
+                break
+    if asked:
+        raise KeyboardInterrupt(f"stopped after step {run.step}, which is saved in {folder}")
+    if chief:
+        _save_model(folder, run, corpus, profile, seed, fabric)
+    return run.best.requires_grad_(False)
+
+
+class _Run:
+    """What a training is at one moment: all that a checkpoint holds."""
+
+    def __init__(self, model: Glow, profile: Profile, identity: str):
+        self.model = model.train().requires_grad_(True)
+        self.average, self.best = (deepcopy(model).eval().requires_grad_(False) for _ in range(2))
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=profile.learning_rate, fused=True)
+        self.profile, self.identity = profile, identity
+        self.step, self.seconds, self.best_bits = 0, 0.0, math.inf
+        self.heard: list[float] = []  # bits of each step since the last look
+        self.skipped, self.in_a_row = 0, 0  # steps without a finite gradient
+
+    def count(self, bits: float, taken: bool) -> None:
+        """One more step, which the averaged weights follow if it was taken."""
+        if taken:
+            keep = min(self.profile.average, (self.step + 1) / (self.step + 10))
+            weights = [weight.detach() for weight in self.model.parameters()]
+            torch._foreach_lerp_(list(self.average.parameters()), weights, 1 - keep)
+            self.heard.append(bits)
+        self.step += 1
+        self.skipped += not taken
+        self.in_a_row = 0 if taken else self.in_a_row + 1
+
+    def keep_best(self, bits: float) -> None:
+        """Keep the averaged weights if validation speakers never cost less; without any such, always."""
+        if not bits >= self.best_bits:
+            self.best_bits = bits if math.isfinite(bits) else math.inf
+            self.best.load_state_dict(self.average.state_dict())
+
+    def save(self, folder: Path) -> None:
+        """Write ``checkpoint-STEP.safetensors``, and remove all but the newest few."""
+        parts = {"model": self.model, "average": self.average, "best": self.best}
+        tensors = {f"{part}/{name}": value for part, flow in parts.items() for name, value in flow.state_dict().items()}
+        for place, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"adam/{place}/{name}": value for name, value in state.items()}
+        tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+        about = {"identity": self.identity, "run": json.dumps({name: getattr(self, name) for name in RESTORED})}
+        path = folder / f"checkpoint-{self.step:07d}.safetensors"
+        save_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=about))
+        for old in checkpoints(folder)[:-KEPT]:
+            old.unlink()
+
+    def restore(self, folder: Path, resume: bool) -> None:
+        """Become what the newest checkpoint that can be read says; without any, stay at the start."""
+        there = checkpoints(folder)
+        if there and not resume:
+            raise InputError(f"{folder} holds a training already, {there[-1].name}; resume it, or use another folder")
+        for path in reversed(there):
+            try:
+                with safe_open(path, "pt") as file:
+                    about = file.metadata()
+                tensors = load_file(path)
+                break
+            except Exception as error:  # safetensors has no common exception of its own
+                warnings.warn(f"{path} cannot be read ({error}); going back to the one before", stacklevel=3)
+        else:
+            if there:
+                raise InputError(f"no checkpoint in {folder} can be read; remove them, and start without resume")
+            return
+        if about["identity"] != self.identity:
+            raise InputError(f"{path} is of another corpus, profile or seed; use another folder")
+        for part in ("model", "average", "best"):
+            getattr(self, part).load_state_dict(_under(tensors, part))
+        state = self.optimizer.state_dict()
+        for name, value in _under(tensors, "adam").items():
+            place, key = name.split("/")
+            state["state"].setdefault(int(place), {})[key] = value
+        self.optimizer.load_state_dict(state)
+        for name, value in json.loads(about["run"]).items():
+            setattr(self, name, value)
+
+
+RESTORED = ("step", "seconds", "best_bits", "heard", "skipped", "in_a_row")
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, oldest first."""
+    return sorted(Path(folder).glob("checkpoint-*.safetensors"))
+
+
+def _under(tensors: dict, part: str) -> dict:
+    return {name.removeprefix(f"{part}/"): value for name, value in tensors.items() if name.startswith(f"{part}/")}
+
+
+class _Log:
+    """``log.csv``: a row a look. Rows after the step that a run goes on from are dropped."""
+
+    def __init__(self, folder: Path, step: int, batch: int):
+        self.path, self.batch = folder / "log.csv", batch
+        rows = self.path.read_text().splitlines()[1:] if step and self.path.is_file() else []
+        rows = ["step,train,valid,skipped,pictures_per_second,seconds", *(r for r in rows if int(r.split(",")[0]) <= step)]
+        save_atomically(self.path, lambda path: path.write_text("\n".join(rows) + "\n"))
+        self.since = step, time.monotonic()
+
+    def write(self, run: _Run, valid: float) -> str:
+        """One row; returns what to show of it."""
+        now, train = time.monotonic(), np.mean(run.heard) if run.heard else math.nan
+        rate = self.batch * (run.step - self.since[0]) / (now - self.since[1])
+        self.since = run.step, now
+        with open(self.path, "a", newline="") as file:
+            row = [run.step, f"{train:.5f}", f"{valid:.5f}", run.skipped, f"{rate:.1f}", f"{run.seconds:.1f}"]
+            csv.writer(file, lineterminator="\n").writerow(row)
+        return f"bits {train:.3f}, unseen speakers {valid:.3f}, {rate:.0f} pictures/s"
+
+
+def _fabric(devices: int, nodes: int, profile: Profile):
+    """Lightning Fabric over these devices, its processes launched."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    from lightning_fabric import Fabric
+
+    shares = devices * nodes * profile.pieces
+    if min(devices, nodes, profile.pieces) < 1 or profile.batch % shares:
+        raise InputError(
+            f"a batch of {profile.batch} pictures cannot be shared by {devices} devices on {nodes} nodes in "
+            f"{profile.pieces} pieces each; choose numbers whose product divides it"
+        )
+    accelerator, strategy = "cuda" if torch.cuda.is_available() else "cpu", "ddp" if devices * nodes > 1 else "auto"
+    try:
+        fabric = Fabric(accelerator=accelerator, strategy=strategy, devices=devices, num_nodes=nodes)
+        fabric.launch()
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise InputError(f"devices={devices}, nodes={nodes} cannot be had here: {error}") from None
+    return fabric
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[list]:
+    """A list that is empty until SIGINT or SIGTERM arrives: the step at hand is finished and saved first."""
+    asked = []
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = {name: signal.signal(name, lambda *_: asked.append(name)) for name in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
 
 
 def compile_where_it_pays(model: Glow) -> None:
@@ -151,24 +333,49 @@ def untrained_flow(corpus: Corpus, profile: Profile, seed: int = 0) -> Glow:
 
     Couplings do nothing yet; actnorm is set from the first batch of train speakers.
     """
-    speech = corpus.split["train"]
+    speech = long_enough(corpus.split["train"], profile.glow.frames)
     torch.manual_seed(seed)
     model = Glow(profile.glow)
-    model.initialise(_batch(speech, replace(profile, gain_db=0, shift=0), seed, 0))
+    model.initialise(_batch(speech, replace(profile, gain_db=0, shift=0, noise_db=None), seed, 0))
     return model.eval().requires_grad_(False)
 
 
-def _batch(speech: Corpus, profile: Profile, seed: int, step: int, device="cpu") -> torch.Tensor:
-    """The dequantized pictures that a step sees, made on the device that trains."""
+def _gradient(fabric, model, y: torch.Tensor, profile: Profile) -> torch.Tensor:
+    """Bits per dimension of this device's share of a batch, whose gradient is left in the weights."""
+    pieces, total = y.chunk(profile.pieces), 0.0
+    for place, piece in enumerate(pieces):
+        with fabric.no_backward_sync(model, enabled=place < len(pieces) - 1):
+            likelihood = model.log_likelihood(piece, profile.autocast, profile.checkpoint)
+            bits = (8 - likelihood.mean() / math.log(2) / piece[0].numel()) / len(pieces)
+            fabric.backward(100 * bits)
+        total = total + bits.detach()
+    return total
+
+
+def _batch(speech: Corpus, profile: Profile, seed: int, step: int, fabric=None) -> torch.Tensor:
+    """The dequantized pictures of a step, or this device's share of them, made on the device that trains.
+
+    Everything random is drawn for the whole batch, so it does not matter how many devices share it.
+    """
     rows = _draw(len(speech), profile.batch, seed, step)
     rng = np.random.default_rng([seed, step, 1])
     gains = rng.uniform(-profile.gain_db, profile.gain_db, len(rows))
-    room = np.minimum(FRAMES - frame_count(speech.take(rows)), profile.shift)
-    shifts = rng.integers(0, room, endpoint=True)
-    pictures, _ = pictures_of([torch.from_numpy(clip).to(device) for clip in speech.clips(rows)], gains, shifts)
+    counts = frame_count(speech.take(rows))
+    shifts = rng.integers(0, np.minimum(FRAMES - counts, profile.shift), endpoint=True)
+    noisy, ratios = rng.random(len(rows)) < 0.5, rng.uniform(*(profile.noise_db or (0, 0)), len(rows))
     generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-    noise = torch.rand(pictures.shape, generator=generator).to(device)
-    return (quantize(pictures) + noise) / 256
+    noise = torch.rand(len(rows), 1, profile.glow.side, profile.glow.frames, generator=generator)
+    rank, ranks, device = (fabric.global_rank, fabric.world_size, fabric.device) if fabric else (0, 1, "cpu")
+    mine = np.arange(len(rows)).reshape(ranks, -1)[rank]
+    clips = speech.clips([rows[place] for place in mine])
+    if profile.noise_db:
+        clips = [
+            add_noise(ratios[place], seed)(f"{step} {place}", clip, counts[place] * HOP) if noisy[place] else clip
+            for place, clip in zip(mine, clips)
+        ]
+    waves = [torch.from_numpy(clip).to(device) for clip in clips]
+    pictures = central(pictures_of(waves, gains[mine], shifts[mine])[0], counts[mine], profile.glow.frames)
+    return (quantize(pictures) + noise[mine].to(device)) / 256
 
 
 def _draw(count: int, batch: int, seed: int, step: int) -> list[int]:
@@ -184,15 +391,16 @@ def _schedule(step: int, profile: Profile) -> float:
     return rise * 0.5 * (1 + math.cos(math.pi * step / profile.iterations))
 
 
+def _watched(corpus: Corpus, profile: Profile) -> torch.Tensor:
+    """Levels of the pictures of validation speakers that every look sees."""
+    speech = long_enough(corpus.held_out("valid"), profile.glow.frames).draw(profile.looked_at, by=("split",))
+    return quantize(images(speech, frames=profile.glow.frames)) if len(speech) else torch.empty(0)
+
+
 def _mean_bits(model: Glow, levels: torch.Tensor) -> float:
     if not len(levels):
         return math.nan
     return model.bits_per_dim((levels + 0.5) / 256, draws=1).mean().item()
-
-
-def _log(folder: Path, step: int, train: float, valid: float, seconds: float) -> None:
-    with open(folder / "log.csv", "a", newline="") as file:
-        csv.writer(file).writerow([step, f"{train:.5f}", f"{valid:.5f}", f"{seconds:.1f}"])
 
 
 def _identity(corpus: Corpus, profile: Profile, seed: int) -> str:
@@ -200,54 +408,19 @@ def _identity(corpus: Corpus, profile: Profile, seed: int) -> str:
     return json.dumps([asdict(profile), corpus.fingerprint, seed])
 
 
-def _save_checkpoint(folder, model, average, optimizer, step, spent, identity) -> None:
-    tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
-    tensors |= {f"average/{name}": value for name, value in average.state_dict().items()}
-    for place, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"adam/{place}/{name}": value for name, value in state.items()}
-    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    about = {"step": str(step), "seconds": str(spent), "identity": identity}
-    save_atomically(folder / "checkpoint.safetensors", lambda path: save_file(tensors, path, metadata=about))
-
-
-def _resume(folder, model, average, optimizer, identity) -> tuple[int, float]:
-    """Restore a checkpoint; returns its step and the seconds spent so far."""
-    path = folder / "checkpoint.safetensors"
-    if not path.is_file():
-        raise InputError(f"{path} is not there; start without resume")
-    try:
-        with safe_open(path, "pt") as file:
-            about = file.metadata()
-        tensors = load_file(path)
-    except Exception as error:  # safetensors has no common exception of its own
-        raise InputError(f"{path} cannot be read ({error}); start without resume") from None
-    if about["identity"] != identity:
-        raise InputError(f"{path} is of another corpus, profile or seed; use another folder")
-    parts = {"model": {}, "average": {}, "adam": {}}
-    for name, value in tensors.items():
-        part, rest = name.split("/", 1)
-        parts[part][rest] = value
-    model.load_state_dict(parts["model"])
-    average.load_state_dict(parts["average"])
-    state = optimizer.state_dict()
-    for name, value in parts["adam"].items():
-        place, key = name.split("/")
-        state["state"].setdefault(int(place), {})[key] = value
-    optimizer.load_state_dict(state)
-    _drop_log_after(folder / "log.csv", int(about["step"]))
-    return int(about["step"]), float(about["seconds"])
-
-
-def _drop_log_after(path: Path, step: int) -> None:
-    head, *rows = path.read_text().splitlines()
-    kept = [head, *(row for row in rows if int(row.split(",")[0]) <= step)]
-    save_atomically(path, lambda temporary: temporary.write_text("\n".join(kept) + "\n"))
-
-
-def _save_model(folder: Path, model: Glow, corpus: Corpus, profile: Profile, seed: int, steps: int, spent: float):
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+def _save_model(folder: Path, run: _Run, corpus: Corpus, profile: Profile, seed: int, fabric) -> None:
+    """The best averaged weights, rounded to 16 bits, and all settings they were made with."""
+    with torch.no_grad():
+        for weight in run.best.parameters():
+            weight.copy_(weight.half())
+    halves = {name for name, _ in run.best.named_parameters()}
+    tensors = {
+        name: (value.half() if name in halves else value).detach().cpu().contiguous()
+        for name, value in run.best.state_dict().items()
+    }
     weights = save_atomically(folder / "model.safetensors", lambda path: save_file(tensors, path))
     split = corpus.table.groupby("split").speaker.unique()
+    where = torch.cuda.get_device_name() if fabric.device.type == "cuda" else f"{torch.get_num_threads()} threads"
     config = {
         "corpus": corpus.name,
         "fingerprint": corpus.fingerprint,
@@ -255,35 +428,12 @@ def _save_model(folder: Path, model: Glow, corpus: Corpus, profile: Profile, see
         "vowels": sorted(corpus.table.phone.unique()),
         "speakers": {name: sorted(speakers) for name, speakers in split.items()},
         "glow": asdict(profile.glow),
-        "profile": asdict(replace(profile, glow=None)),
+        "profile": {name: value for name, value in asdict(profile).items() if name != "glow"},
         "seed": seed,
-        "steps": steps,
-        "minutes": round(spent / 60, 1),
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {'cuda' if torch.cuda.is_available() else 'cpu'}",
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+        "steps": run.step,
+        "minutes": round(run.seconds / 60, 1),
+        "machine": f"{platform.machine()}, {where}" + (f", {fabric.world_size} processes" if fabric.world_size > 1 else ""),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in RECORDED},
         "sha256": file_hash(weights),
     }
-    config["profile"].pop("glow")
     save_atomically(folder / "config.json", lambda path: path.write_text(json.dumps(config, indent=2) + "\n"))
-
-
-def reference_model(
-    corpus: Corpus, profile: str = "cpu", seed: int = 0, models: Path | None = None
-) -> tuple[Glow, Path]:
-    """The flow that a study of this corpus uses, and the folder it came from.
-
-    Weights under ``models/<profile>-<corpus>`` are taken when they were trained on this very
-    corpus (its fingerprint is in their config) in the profile's shape, else those of an earlier run under
-    ``build/models``, else a flow is trained there.
-    """
-    wanted = profile_named(profile)
-    name, places = f"{profile}-{corpus.name}", shelves(models)
-    for folder in (place / name for place in places):
-        if (folder / "config.json").is_file():
-            config = json.loads((folder / "config.json").read_text())
-            shape = {**asdict(wanted.glow), "hidden": list(wanted.glow.hidden)}
-            if (config["fingerprint"], config["seed"], config["glow"]) == (corpus.fingerprint, seed, shape):
-                return load_model(folder), folder
-    trained = places[-1] / name
-    train(corpus, trained, wanted, seed)
-    return load_model(trained), trained

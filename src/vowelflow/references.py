@@ -1,0 +1,90 @@
+"""Reference models: what each was trained on and how, and which of them a study uses."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from .corpus import Corpus, InputError
+from .glow import Glow, glow_config, load_model, shelves
+from .readers import load_corpus
+from .training import Profile, checkpoints, profile_named, train
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What makes a reference model."""
+
+    corpus: str
+    vowels: str = "five"
+    profile: str = "cpu"
+    iterations: int | None = None  # instead of the profile's own
+    share: float = 1.0  # of the train speakers
+    fold: int | None = None  # of four, whose speakers are left for the test
+
+    def speech(self, root: str | None = None) -> Corpus:
+        """The corpus, its speakers split as the recipe wants."""
+        corpus = load_corpus(self.corpus, root, self.vowels)
+        return (corpus if self.fold is None else corpus.fold(self.fold)).with_train_share(self.share)
+
+    def settings(self) -> Profile:
+        profile = profile_named(self.profile)
+        return replace(profile, iterations=self.iterations or profile.iterations)
+
+
+SPEECH = Recipe("librispeech", "all")
+RECIPES = {
+    "cpu-speech": SPEECH,
+    "cpu-speech-half": replace(SPEECH, share=1 / 2),
+    "cpu-speech-quarter": replace(SPEECH, share=1 / 4),
+    "cpu-speech-noise": replace(SPEECH, profile="cpu-noise"),
+    "cpu-speech-crop": replace(SPEECH, profile="cpu-crop"),
+    **{f"cpu-timit-sample-{fold}": Recipe("timit-sample", fold=fold) for fold in (1, 2, 3, 4)},
+    "cpu-klatt": Recipe("klatt"),
+    "paper-speech": replace(SPEECH, profile="paper"),
+}
+
+
+def recipe_named(name: str) -> Recipe:
+    """The recipe of this name, or ``InputError``."""
+    if name not in RECIPES:
+        raise InputError(f"no reference model {name!r}; there are {', '.join(RECIPES)}")
+    return RECIPES[name]
+
+
+def reference_model(
+    corpus: Corpus, profile: str = "cpu", seed: int = 0, models: Path | None = None
+) -> tuple[Glow, Path]:
+    """The flow that a study of this corpus uses, and the folder it came from.
+
+    The first of these that is there, under ``models/`` or else ``build/models/``: ``PROFILE-CORPUS``, if it was
+    trained on this very corpus (its fingerprint is in the config) in the profile's shape; and for real speech
+    ``PROFILE-speech``, if it never met one of the corpus's test speakers. Without either, a flow is trained under
+    ``build/models/``; a training that was cut short there goes on.
+    """
+    wanted, places, test = profile_named(profile), shelves(models), corpus.split["test"]
+    own = f"{profile}-{corpus.name}"
+    for name in (own, f"{own}-{corpus.fingerprint}", f"{profile}-speech"):
+        for folder in (place / name for place in places if (place / name / "config.json").is_file()):
+            config = json.loads((folder / "config.json").read_text())
+            if name == f"{profile}-speech":
+                fits = corpus.name != "klatt" and len(unseen(config, test)) == len(test)
+            else:
+                fits = (config["fingerprint"], config["seed"]) == (corpus.fingerprint, seed)
+            if fits and glow_config(config) == wanted.glow:
+                return load_model(folder), folder
+    folder = places[-1] / own
+    if (folder / "config.json").is_file() or checkpoints(folder):
+        folder = places[-1] / f"{own}-{corpus.fingerprint}"  # what is there is of another corpus, and stays
+    train(corpus, folder, wanted, seed, resume=True)
+    return load_model(folder), folder
+
+
+def unseen(config: dict, corpus: Corpus) -> Corpus:
+    """The segments whose speakers a flow with this ``config.json`` has neither learned from nor been chosen by."""
+    met = {*config["speakers"].get("train", []), *config["speakers"].get("valid", [])}
+    table = corpus.table
+    return corpus.take(np.flatnonzero(~(table.speaker.isin(met) & table["corpus"].isin(config["corpus"].split("+")))))
