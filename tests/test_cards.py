@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vowelflow.cards import _card, _difference, _spread, measure, stability, worst_condition
+from vowelflow.cards import _card, _difference, _spread, measure, reference_table, stability, worst_condition
 from vowelflow.corpus import InputError
 from vowelflow.glow import file_hash, load_model
+from vowelflow.spectrogram import long_enough
 from vowelflow.training import PROFILES, train
 
 
@@ -19,15 +20,28 @@ def trained(klatt, tmp_path_factory):
 
 
 def test_a_card_states_what_was_measured(klatt, trained):
-    metrics = measure(trained, klatt, draws=1, tokens=12, samples=3, lines=2)
+    other = replace(klatt.filter(sex="f"), name="others", table=klatt.filter(sex="f").table.assign(corpus="others"))
+    other = replace(other, sounds={"others": klatt.sounds["klatt"]})
+    metrics = measure(trained, klatt, [other], draws=1, tokens=12, samples=3, lines=2)
     text = (trained / "README.md").read_text()
-    assert f"{metrics['bits_per_dim']['train']['estimate']:.3f}" in text and "too few speakers" in text
+    assert f"{metrics['bits_per_dim']['train']['estimate']:.3f}" in text
+    bits, test = metrics["bits_per_dim"], klatt.split["test"]
+    assert set(bits) == {"train", "valid", "test", "others"} and bits["train"]["tokens"] == 12
+    assert bits["others"]["tokens"] == len(other)  # it has met none of them
+    assert bits["test"]["speakers"].keys() == set(test.table.speaker) and bits["test"]["tokens"] == len(test)
+    assert set(bits["test"]["rivals"]) == {
+        *("diagonal Gaussian", "probabilistic PCA", "Gaussian mixture", "untrained flow")
+    }
+    assert bits["test"]["middle"]["estimate"] > bits["test"]["estimate"]  # padding is cheap
+    assert "| others | " in text and len(metrics["looks_at_test_speakers"]) == 1
     assert file_hash(trained / "model.safetensors") in text
     exact, stable = metrics["exactness"], metrics["stability"]
     assert exact["tokens"] == 12 and exact["float64"] < 1e-9 < exact["float32"] < 1e-4
     assert "12 tokens" in text and "| samples of temperature 1 | 3 | 0 |" in text
     assert stable["lines"]["pictures"] == 22 and "between tokens of test speakers | 22 |" in text
     assert json.loads((trained / "metrics.json").read_text()) == metrics
+    again = measure(trained, klatt, draws=1, tokens=2, samples=1, lines=1)
+    assert len(again["looks_at_test_speakers"]) == 2
 
 
 def test_a_card_of_one_corpus_is_not_written_from_another(klatt, trained):
@@ -75,3 +89,26 @@ def test_the_worst_condition_is_of_the_convolutions_alone(trained):
     assert worst_condition(model) == pytest.approx(before, rel=1e-3)
     mix.log_diagonal.data += torch.linspace(-2, 2, 4)
     assert worst_condition(model) > 3 * before
+
+
+def test_a_flow_of_crops_has_a_card_too(klatt, tmp_path):
+    smoke = PROFILES["smoke"]
+    train(klatt, tmp_path, replace(smoke, glow=replace(smoke.glow, frames=64), iterations=1))
+    metrics = measure(tmp_path, klatt, draws=1, tokens=4, samples=1, lines=1)
+    assert "middle" not in metrics["bits_per_dim"]["test"] and metrics["exactness"]["float32"] < 1e-4
+    assert metrics["bits_per_dim"]["test"]["tokens"] == len(long_enough(klatt.split["test"], 64))
+    assert "it sees the middle 64 ms" in (tmp_path / "README.md").read_text()
+
+
+def test_folds_are_one_row_of_the_table(klatt, tmp_path):
+    for number in (1, 2):
+        fold, folder = klatt.fold(number), tmp_path / f"smoke-klatt-{number}"
+        train(fold, folder, replace(PROFILES["smoke"], iterations=1))
+        measure(folder, fold, draws=1, tokens=2, samples=1, lines=1)
+    table = reference_table(tmp_path)
+    assert list(table.index) == ["smoke-klatt (2 folds)"]
+    found = [json.loads((folder / "metrics.json").read_text())["bits_per_dim"]["test"] for folder in tmp_path.iterdir()]
+    mean = sum(sum(row["speakers"].values()) for row in found) / sum(len(row["speakers"]) for row in found)
+    assert table["held out"].item().startswith(f"{mean:.3f}")
+    best = min(found[0]["rivals"], key=lambda name: sum(row["rivals"][name]["estimate"] for row in found))
+    assert table["best simple model"].item() == f"{sum(row['rivals'][best]['estimate'] for row in found) / 2:.3f}"

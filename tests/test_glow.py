@@ -58,7 +58,9 @@ def test_log_determinant_is_that_of_the_jacobian(config):
         return torch.cat([s.flatten() for s in model(flat.view(1, 1, 8, 8))[0]])
 
     jacobian = torch.autograd.functional.jacobian(whole, y.flatten())
-    assert sum(part.sum() for part in model(y)[1]).item() == pytest.approx(torch.linalg.slogdet(jacobian).logabsdet.item(), abs=1e-8)
+    assert sum(part.sum() for part in model(y)[1]).item() == pytest.approx(
+        torch.linalg.slogdet(jacobian).logabsdet.item(), abs=1e-8
+    )
 
 
 @pytest.mark.parametrize("config", [SMALL, SIGMOID], ids=["tanh", "sigmoid"])
@@ -96,6 +98,24 @@ def test_likelihood_is_the_change_of_variables(small, pictures):
     assert torch.allclose(small.log_likelihood(code.image), normal + gain, atol=1e-3)
     bits = small.bits_per_dim(pictures, draws=1)
     assert torch.allclose(bits, 8 - (normal + gain) / np.log(2) / 64, atol=1e-5)
+
+
+def test_what_pixels_are_allocated_is_the_bits_of_the_picture(small, pictures):
+    found = small.allocation(pictures, seed=3)
+    assert found.shape == (5, 8, 8)
+    assert torch.allclose(found.mean((1, 2)), small.bits_per_dim(pictures, draws=1, seed=3), atol=1e-4)
+    assert found.std() > 0.05
+
+
+def test_pictures_need_not_be_square():
+    model = unsettled(GlowConfig(levels=2, steps=2, hidden=(6, 8), side=16, frames=8))
+    pictures = torch.rand(3, 1, 16, 8)
+    code = model.encode(pictures)
+    assert code.flat.shape == (3, 128) and (model.decode(code) - code.image).abs().max() < 1e-5
+    assert torch.allclose(model.allocation(pictures).mean((1, 2)), model.bits_per_dim(pictures, draws=1), atol=1e-4)
+    assert model.sample(2).shape == (2, 1, 16, 8)
+    with pytest.raises(InputError, match=r"pictures are \(n, 1, 16, 8\), at least one, not \(3, 1, 8, 16\)"):
+        model.encode(pictures.transpose(2, 3))
 
 
 def test_decode_inverts_encode(small, pictures):

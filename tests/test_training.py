@@ -201,7 +201,9 @@ def test_a_step_without_a_finite_gradient_changes_nothing(klatt, tmp_path, monke
 
 def test_training_gives_up_with_a_checkpoint_and_a_reason(klatt, tmp_path, monkeypatch):
     unlucky(monkeypatch, set(range(1, 100)))
-    with pytest.raises(TrainingError, match=f"in {PATIENCE} steps in a row, the last of them step {PATIENCE}; train an"):
+    with pytest.raises(
+        TrainingError, match=f"in {PATIENCE} steps in a row, the last of them step {PATIENCE}; train an"
+    ):
         train(klatt, tmp_path, replace(SMOKE, iterations=50, look=50))
     tensors, told = state(tmp_path)
     assert told["step"] == PATIENCE + 1 and told["in_a_row"] == PATIENCE and told["heard"]
@@ -237,9 +239,9 @@ def test_two_processes_at_half_the_batch_each_cost_the_same(klatt, tmp_path):
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
     assert curve(tmp_path / "two") == pytest.approx(curve(tmp_path / "one"), abs=1e-4)
-    told, also_told = state(tmp_path / "two"), state(tmp_path / "one")
-    for name, value in told[0].items():
-        assert torch.allclose(value, also_told[0][name], atol=1e-4), name
+    tensors, others = state(tmp_path / "two")[0], state(tmp_path / "one")[0]
+    for name, value in tensors.items():
+        assert torch.allclose(value, others[name], rtol=1e-3, atol=1e-3), name
     assert "2 processes" in json.loads((tmp_path / "two" / "config.json").read_text())["machine"]
 
 
@@ -264,13 +266,14 @@ def test_all_settings_stand_beside_the_weights(klatt, tmp_path):
     assert all(torch.equal(value, loaded[name]) for name, value in model.state_dict().items())
 
 
-def test_the_weights_are_those_that_cost_validation_speakers_least(klatt, tmp_path):
-    train(klatt, tmp_path, replace(SMOKE, iterations=40, look=2, learning_rate=0.5, warmup=1, average=0.5))
-    valid = [float(row[2]) for row in log(tmp_path)[1:]]
-    told = state(tmp_path)[1]
-    assert min(valid) < valid[-1] - 0.01 and told["best_bits"] == pytest.approx(min(valid), abs=1e-5)
-    watched = training._watched(klatt, SMOKE)
-    assert training._mean_bits(load_model(tmp_path), watched) == pytest.approx(min(valid), abs=1e-2)
+def test_the_weights_are_those_that_cost_validation_speakers_least(klatt, tmp_path, monkeypatch):
+    bits = iter([5.0, 3.0, 4.0])
+    monkeypatch.setattr(training, "_mean_bits", lambda *given: next(bits))
+    train(klatt, tmp_path, replace(SMOKE, look=2))
+    assert state(tmp_path)[1]["best_bits"] == 3.0
+    averages = load_file(tmp_path / "checkpoint-0000004.safetensors")
+    for name, value in load_file(tmp_path / "model.safetensors").items():
+        assert torch.equal(value, averages[f"average/{name}"].to(value.dtype)), name
 
 
 def test_crops_and_noise_are_seen(klatt):
@@ -293,7 +296,7 @@ def test_crops_and_noise_are_seen(klatt):
 def test_no_train_speakers_and_no_such_profile(klatt, tmp_path):
     with pytest.raises(InputError, match="no train speakers"):
         train(klatt.filter(split="test"), tmp_path, SMOKE)
-    with pytest.raises(InputError, match="no profile 'huge'; there are cpu, smoke, paper"):
+    with pytest.raises(InputError, match="no profile 'huge'; there are cpu, cpu-noise, cpu-crop, smoke, paper"):
         profile_named("huge")
 
 

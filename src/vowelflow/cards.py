@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from datetime import date
@@ -17,7 +18,7 @@ import torch
 from .baselines import densities
 from .corpus import FRAMES, Corpus, InputError, save_atomically
 from .factors import direction, line, random_direction
-from .glow import Glow, file_hash, load_model
+from .glow import Glow, file_hash, load_model, models_folder
 from .judges import interval
 from .references import unseen
 from .spectrogram import batches, central, frame_count, images, long_enough
@@ -37,6 +38,8 @@ def measure(
     lines: int = 100,
 ) -> dict:
     """The model card and its numbers, ``README.md`` and ``metrics.json`` in ``folder``; a look at test speakers.
+
+    And ``utterances.csv``: which recordings the segments of each split are from, and how many.
 
     ``likelihood`` by split, on up to ``tokens`` train tokens and all others, and on the unseen speakers of
     ``others``, with ``draws`` of noise for speakers that the flow never met; and what becomes of the flow at its
@@ -80,6 +83,9 @@ def measure(
             {"date": date.today().isoformat(), "sha256": weights},
         ],
     }
+    if corpus.name != "klatt":  # which is generated, not read
+        used = corpus.table.groupby(["corpus", "split", "speaker", "utterance"], as_index=False).size()
+        save_atomically(folder / "utterances.csv", lambda path: used.to_csv(path, index=False))
     save_atomically(folder / "metrics.json", lambda path: path.write_text(json.dumps(metrics, indent=2) + "\n"))
     save_atomically(folder / "README.md", lambda path: path.write_text(_card(folder, metrics)))
     return metrics
@@ -106,6 +112,51 @@ def likelihood(model: Glow, speech: Corpus, draws: int, rivals: dict[str, Callab
         found["middle"] = interval(means["middle"])
     found["rivals"] = {name: interval(means[name]) for name in rivals}
     return found | {"speakers": means["flow"].to_dict()}
+
+
+def reference_table(models: Path | None = None) -> pd.DataFrame:
+    """A row for each reference model under ``models/``, folds of one corpus as one, from their cards' numbers.
+
+    Bits per dimension with intervals, as texts: of train speakers, of those held out of the same corpus, of others that
+    it never met; what a whole picture's middle gets of them; and of the best simple model on the held-out tokens.
+    """
+    groups = {}
+    for path in sorted((models or models_folder()).glob("*/metrics.json")):
+        groups.setdefault(re.sub(r"-\d$", "", path.parent.name), []).append(path.parent)
+    rows = {}
+    for name, folders in groups.items():
+        configs, metrics = (
+            [json.loads((one / file).read_text()) for one in folders] for file in ("config.json", "metrics.json")
+        )
+        found = [one["bits_per_dim"] for one in metrics]
+        rows[name + (f" ({len(folders)} folds)" if len(folders) > 1 else "")] = {
+            "parameters": f"{metrics[0]['parameters']:,}",
+            "train": _told(_pooled([one["train"] for one in found])),
+            "held out": _told(_pooled([one["test"] for one in found])),
+            **{
+                f"on {other}": _told(_pooled([one.get(other) for one in found]))
+                for other in sorted({other for one in found for other in one} - {"train", "valid", "test"})
+            },
+            "held out, middle": _told(_pooled([one["test"].get("middle") for one in found])),
+            "best simple model": _told(
+                min(
+                    (_pooled([one["test"]["rivals"][rival] for one in found]) for rival in found[0]["test"]["rivals"]),
+                    key=lambda row: row["estimate"],
+                )
+            ),
+            "minutes": f"{sum(config['minutes'] for config in configs):.0f}",
+            "machine": configs[0]["machine"],
+        }
+    return pd.DataFrame(rows).T.fillna("-")
+
+
+def _pooled(rows: list[dict | None]) -> dict | None:
+    """One row over the speakers of several; without each speaker's value, the mean of the estimates alone."""
+    if None in rows or len(rows) == 1:
+        return rows[0]
+    if all("speakers" in row for row in rows):
+        return interval([value for row in rows for value in row["speakers"].values()])
+    return {"estimate": float(np.mean([row["estimate"] for row in rows])), "low": None, "high": None}
 
 
 def exactness(model: Glow, corpus: Corpus) -> dict:

@@ -69,13 +69,25 @@ def _parser() -> argparse.ArgumentParser:
         "--steps", type=_at_least_one, metavar="N", help="horizon of the schedule, instead of the profile's own"
     )
     train.add_argument(
-        "--minutes", type=_positive, default=math.inf, metavar="M", help="be done, with everything saved, within so many"
+        "--minutes",
+        type=_positive,
+        default=math.inf,
+        metavar="M",
+        help="be done, with everything saved, within so many",
     )
-    train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out, if there is any")
     train.add_argument(
-        "--devices", type=_at_least_one, default=1, metavar="N", help="GPUs of a node, or processes where there is none; 1"
+        "--resume", action="store_true", help="go on from the newest checkpoint in --out, if there is any"
     )
-    train.add_argument("--nodes", type=_at_least_one, default=1, metavar="N", help="machines, each with so many devices; 1")
+    train.add_argument(
+        "--devices",
+        type=_at_least_one,
+        default=1,
+        metavar="N",
+        help="GPUs of a node, or processes where there is none; 1",
+    )
+    train.add_argument(
+        "--nodes", type=_at_least_one, default=1, metavar="N", help="machines, each with so many devices; 1"
+    )
     train.add_argument("--out", type=Path, metavar="DIR", help="where weights, log and checkpoints go")
     train.set_defaults(run=_train)
 
@@ -198,7 +210,9 @@ def _measure(options) -> None:
     load_model(options.model)  # an unknown or damaged one is told before anything is read
     folder = model_folder(options.model)
     if not options.corpus and folder.name not in RECIPES:
-        raise InputError(f"{folder.name} is no reference model; say with --corpus, and --vowels, what it was trained on")
+        raise InputError(
+            f"{folder.name} is no reference model; say with --corpus, and --vowels, what it was trained on"
+        )
     if options.corpus:
         speech = load_corpus(options.corpus, options.root, options.vowels)
     else:

@@ -59,7 +59,13 @@ class GlowConfig:
 
     def __post_init__(self):
         object.__setattr__(self, "frames", self.side if self.frames is None else self.frames)
-        sizes = (self.levels, self.steps, self.side, self.frames, *(self.hidden if isinstance(self.hidden, tuple) else [None]))
+        sizes = (
+            self.levels,
+            self.steps,
+            self.side,
+            self.frames,
+            *(self.hidden if isinstance(self.hidden, tuple) else [None]),
+        )
         if not all(isinstance(size, int) and size >= 1 for size in sizes):
             raise InputError(
                 f"levels, steps, side, frames and every width in hidden are whole numbers of at least 1, not {self}"

@@ -11,7 +11,7 @@ import numpy as np
 from .corpus import Corpus, InputError
 from .glow import Glow, glow_config, load_model, shelves
 from .readers import load_corpus
-from .training import Profile, checkpoints, profile_named, train
+from .training import Profile, can_go_on, profile_named, train
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ RECIPES = {
     "cpu-speech-quarter": replace(SPEECH, share=1 / 4),
     "cpu-speech-noise": replace(SPEECH, profile="cpu-noise"),
     "cpu-speech-crop": replace(SPEECH, profile="cpu-crop"),
-    **{f"cpu-timit-sample-{fold}": Recipe("timit-sample", fold=fold) for fold in (1, 2, 3, 4)},
-    "cpu-klatt": Recipe("klatt"),
+    **{f"cpu-timit-sample-{fold}": Recipe("timit-sample", fold=fold, iterations=12_000) for fold in (1, 2, 3, 4)},
+    "cpu-klatt": Recipe("klatt", iterations=12_000),
     "paper-speech": replace(SPEECH, profile="paper"),
 }
 
@@ -77,7 +77,7 @@ def reference_model(
             if fits and glow_config(config) == wanted.glow:
                 return load_model(folder), folder
     folder = places[-1] / own
-    if (folder / "config.json").is_file() or checkpoints(folder):
+    if (folder / "config.json").is_file() or not can_go_on(folder, corpus, wanted, seed):
         folder = places[-1] / f"{own}-{corpus.fingerprint}"  # what is there is of another corpus, and stays
     train(corpus, folder, wanted, seed, resume=True)
     return load_model(folder), folder

@@ -59,7 +59,8 @@ class Sizes:
     samples: int = 64  # random codes
     pairs: int = 16  # of each kind of pair
     shuffles: int = 20  # of labels
-    live_steps: int = 48  # of training, before the reader's eyes
+    live_steps: int = 192  # of training, before the reader's eyes
+    fitted: int = 400  # train pictures that simpler densities are fitted on
     draws: int = 4  # of dequantization noise, where it is averaged away
 
 
@@ -73,7 +74,7 @@ def open_corpus(corpus: str, root: str | None, profile: str):
 
 def sizes(profile: str) -> Sizes:
     """The sizes that go with a profile: small for ``smoke``, the defaults for the others."""
-    small = Sizes(tokens=2, per_speaker=1, samples=4, pairs=2, shuffles=2, live_steps=6, draws=1)
+    small = Sizes(tokens=2, per_speaker=1, samples=4, pairs=2, shuffles=2, live_steps=6, fitted=40, draws=1)
     return small if profile == "smoke" else Sizes()
 
 
@@ -253,6 +254,12 @@ def build_book(build: str | Path | None = None, url: str | None = None) -> Path:
     unused = shutil.ignore_patterns("package*.json", ".npmrc", "__pycache__")
     shutil.copytree(home / "book", stage / "book", ignore=unused)
     shutil.copytree(_front_end(home, build), stage / "book/assets", dirs_exist_ok=True)
+    for listed in (home / "models").glob("*/utterances.csv"):
+        shutil.copytree(
+            listed.parent,
+            stage / listed.parent.relative_to(home),
+            ignore=lambda folder, names: {*names} - {listed.name},
+        )
     origins = [_stage_notebook(notebook, build, stage) for notebook in _chapters(home)]
     _stage_config(home, stage, origins, url)
 

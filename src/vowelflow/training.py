@@ -45,17 +45,17 @@ class Profile:
     """What a training run may choose."""
 
     glow: GlowConfig = GlowConfig()
-    iterations: int = 3_500  # optimizer steps, the horizon of the schedule
-    batch: int = 8  # pictures a step, over all devices
+    iterations: int = 30_000  # optimizer steps, the horizon of the schedule
+    batch: int = 2  # pictures a step, over all devices; each has 82,944 pixels to learn from
     pieces: int = 1  # in which a device goes through its share of a batch (gradient accumulation)
-    learning_rate: float = 1e-3
-    warmup: int = 200  # steps of linear rise; then a cosine down to nothing
+    learning_rate: float = 3e-3
+    warmup: int = 400  # steps of linear rise; then a cosine down to nothing
     clip: float = 50.0  # largest norm of a gradient, of bits per dimension times 100
-    average: float = 0.995  # of the exponential moving average of weights that analysis uses
+    average: float = 0.999  # of the exponential moving average of weights that analysis uses
     autocast: bool = True  # bfloat16 in the coupling networks, in training only
     checkpoint: int = 0  # steps whose inner activations are computed again rather than kept; 0 keeps all
-    look: int = 250  # steps between looks at the validation speakers, and checkpoints
-    looked_at: int = 32  # validation pictures at each look
+    look: int = 500  # steps between looks at the validation speakers, and checkpoints
+    looked_at: int = 64  # validation pictures at each look
     gain_db: float = 0.0  # augmentation: levels go up or down by up to so much before they are cut to 80 dB
     shift: int = 0  # augmentation: segments begin up to so many ms later, as far as their padding allows
     noise_db: tuple[float, float] | None = None  # half of the pictures get white noise, at a ratio between these
@@ -73,6 +73,7 @@ PROFILES = {
         GlowConfig(levels=3, steps=32, hidden=(512, 512, 512), scale="sigmoid"),
         iterations=50_000,
         batch=16,
+        learning_rate=1e-3,
         checkpoint=4,
     ),
 }
@@ -229,15 +230,8 @@ class _Run:
         there = checkpoints(folder)
         if there and not resume:
             raise InputError(f"{folder} holds a training already, {there[-1].name}; resume it, or use another folder")
-        for path in reversed(there):
-            try:
-                with safe_open(path, "pt") as file:
-                    about = file.metadata()
-                tensors = load_file(path)
-                break
-            except Exception as error:  # safetensors has no common exception of its own
-                warnings.warn(f"{path} cannot be read ({error}); going back to the one before", stacklevel=3)
-        else:
+        path, about, tensors = _newest(folder)
+        if not path:
             if there:
                 raise InputError(f"no checkpoint in {folder} can be read; remove them, and start without resume")
             return
@@ -262,6 +256,23 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(Path(folder).glob("checkpoint-*.safetensors"))
 
 
+def _newest(folder: Path) -> tuple[Path | None, dict, dict]:
+    """The newest checkpoint that can be read, what it is about, and its tensors."""
+    for path in reversed(checkpoints(folder)):
+        try:
+            with safe_open(path, "pt") as file:
+                return path, file.metadata(), load_file(path)
+        except Exception as error:  # safetensors has no common exception of its own
+            warnings.warn(f"{path} cannot be read ({error}); going back to the one before", stacklevel=4)
+    return None, {}, {}
+
+
+def can_go_on(folder: Path, corpus: Corpus, profile: Profile, seed: int) -> bool:
+    """Whether ``train`` with these could go on in this folder, or start there."""
+    path, about, _ = _newest(folder)
+    return about["identity"] == _identity(corpus, profile, seed) if path else not checkpoints(folder)
+
+
 def _under(tensors: dict, part: str) -> dict:
     return {name.removeprefix(f"{part}/"): value for name, value in tensors.items() if name.startswith(f"{part}/")}
 
@@ -272,7 +283,10 @@ class _Log:
     def __init__(self, folder: Path, step: int, batch: int):
         self.path, self.batch = folder / "log.csv", batch
         rows = self.path.read_text().splitlines()[1:] if step and self.path.is_file() else []
-        rows = ["step,train,valid,skipped,pictures_per_second,seconds", *(r for r in rows if int(r.split(",")[0]) <= step)]
+        rows = [
+            "step,train,valid,skipped,pictures_per_second,seconds",
+            *(r for r in rows if int(r.split(",")[0]) <= step),
+        ]
         save_atomically(self.path, lambda path: path.write_text("\n".join(rows) + "\n"))
         self.since = step, time.monotonic()
 
@@ -420,7 +434,8 @@ def _save_model(folder: Path, run: _Run, corpus: Corpus, profile: Profile, seed:
     }
     weights = save_atomically(folder / "model.safetensors", lambda path: save_file(tensors, path))
     split = corpus.table.groupby("split").speaker.unique()
-    where = torch.cuda.get_device_name() if fabric.device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    where = torch.cuda.get_device_name() if fabric.device.type == "cuda" else f"{threads} thread{'s' * (threads > 1)}"
     config = {
         "corpus": corpus.name,
         "fingerprint": corpus.fingerprint,
@@ -432,7 +447,8 @@ def _save_model(folder: Path, run: _Run, corpus: Corpus, profile: Profile, seed:
         "seed": seed,
         "steps": run.step,
         "minutes": round(run.seconds / 60, 1),
-        "machine": f"{platform.machine()}, {where}" + (f", {fabric.world_size} processes" if fabric.world_size > 1 else ""),
+        "machine": f"{platform.machine()}, {where}"
+        + (f", {fabric.world_size} processes" if fabric.world_size > 1 else ""),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in RECORDED},
         "sha256": file_hash(weights),
     }

@@ -1,0 +1,89 @@
+"""What was tried before the reference flows were trained: short runs, judged on validation speakers.
+
+    python benchmarks/trials.py --root LibriSpeech [NAME ...]
+
+Every trial sees the same number of pictures of the train speakers of ``cpu-speech``, on one thread, with a
+schedule of its own length, and is judged by the bits per dimension of the validation speakers. Results go to
+``trials.json``, one at a time; a trial that is there already is left out.
+"""
+
+import argparse
+import json
+import platform
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from vowelflow.corpus import save_atomically
+from vowelflow.glow import GlowConfig
+from vowelflow.references import RECIPES
+from vowelflow.training import Profile, train
+
+PICTURES = 2_800
+BASE = Profile(learning_rate=2e-3, average=0.99, looked_at=96)
+GLOW = GlowConfig()
+TRIALS = {
+    "base: batch 2, rate 2e-3, 5 levels of 8 steps": BASE,
+    "batch 8, rate 1e-3": replace(BASE, batch=8, learning_rate=1e-3),
+    "batch 8": replace(BASE, batch=8),
+    "batch 4": replace(BASE, batch=4),
+    "batch 1": replace(BASE, batch=1),
+    "rate 1e-3": replace(BASE, learning_rate=1e-3),
+    "rate 4e-3": replace(BASE, learning_rate=4e-3),
+    "4 steps a level": replace(BASE, glow=replace(GLOW, steps=4)),
+    "12 steps a level": replace(BASE, glow=replace(GLOW, steps=12)),
+    "4 levels": replace(BASE, glow=replace(GLOW, levels=4, hidden=(16, 32, 64, 96))),
+    "3 levels": replace(BASE, glow=replace(GLOW, levels=3, hidden=(16, 32, 64))),
+    "widths 24 to 128": replace(BASE, glow=replace(GLOW, hidden=(24, 48, 96, 128, 128))),
+    "scale sigmoid": replace(BASE, glow=replace(GLOW, scale="sigmoid")),
+    "levels up or down by 6 dB": replace(BASE, gain_db=6.0),
+    "begins up to 16 ms later": replace(BASE, shift=16),
+}
+
+
+def multiplications(glow: GlowConfig) -> float:
+    """Multiply-adds of one inverse, in units of 1e9: those of its convolutions."""
+    total, channels, places = 0, 1, glow.size
+    for level, hidden in enumerate(glow.hidden):
+        channels, places = 4 * channels, places // 4
+        coupling = 9 * channels // 2 * hidden + hidden**2 + 9 * hidden * channels
+        total += places * glow.steps * (coupling + channels**2)
+        channels //= 2 if level < glow.levels - 1 else 1
+    return total / 1e9
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="default: all")
+    parser.add_argument("--root", help="the folder of LibriSpeech")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    speech = RECIPES["cpu-speech"].speech(options.root)
+    path = Path(__file__).with_name("trials.json")
+    for name in options.names or TRIALS:
+        found = json.loads(path.read_text()) if path.is_file() else {"pictures": PICTURES, "trials": {}}
+        if name in found["trials"]:
+            continue
+        steps = PICTURES // TRIALS[name].batch
+        profile = replace(TRIALS[name], iterations=steps, look=steps, warmup=steps // 14)
+        with tempfile.TemporaryDirectory() as folder:
+            model = train(speech, Path(folder), profile)
+            log = pd.read_csv(Path(folder) / "log.csv")
+        found["trials"][name] = {
+            "valid": float(log.valid.iloc[-1]),
+            "train": float(log.train.iloc[-1]),
+            "steps": steps,
+            "parameters": sum(weight.numel() for weight in model.parameters()),
+            "gigamultiplications": round(multiplications(profile.glow), 2),
+            "minutes": round(float(log.seconds.iloc[-1]) / 60, 1),
+        }
+        found |= {"fingerprint": speech.fingerprint, "machine": f"{platform.machine()}, one thread"}
+        save_atomically(path, lambda temporary: temporary.write_text(json.dumps(found, indent=2) + "\n"))  # noqa: B023
+        print(name, found["trials"][name], flush=True)
+
+
+if __name__ == "__main__":
+    main()
