@@ -1,5 +1,6 @@
 """The command line and the Makefile that calls it."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -93,15 +94,52 @@ def test_steps_are_counted_from_one(capsys, value):
     assert stopped.value.code == 2 and "is not a whole number of at least 1" in capsys.readouterr().err
 
 
-def test_train_leaves_weights_and_a_card(klatt, monkeypatch, tmp_path, capsys):
-    from vowelflow import cards, readers
+def test_train_leaves_weights_a_log_and_its_figure(klatt, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("vowelflow.readers.load_corpus", lambda name, root, phones: klatt)
+    command = ["train", "--profile", "smoke", "--steps", "2", "--out", str(tmp_path)]
+    assert cli.main(command) == 0
+    assert (
+        '"steps": 2,' in (tmp_path / "config.json").read_text() and "validation" in (tmp_path / "curve.svg").read_text()
+    )
+    assert (tmp_path / "log.csv").read_text().splitlines()[-1].startswith("2,")
+    assert capsys.readouterr().out.strip().endswith(f"weights, log, its figure and checkpoints: {tmp_path}")
+    assert cli.main(command) == 2 and "holds a training already" in capsys.readouterr().err
+    assert cli.main([*command, "--resume"]) == 0
 
-    measure = cards.measure
-    monkeypatch.setattr(readers, "load_corpus", lambda name, root, phones: klatt)
-    monkeypatch.setattr(cards, "measure", lambda folder, corpus: measure(folder, corpus, draws=1, samples=2))
-    assert cli.main(["train", "--profile", "smoke", "--steps", "2", "--out", str(tmp_path)]) == 0
-    assert '"steps": 2,' in (tmp_path / "config.json").read_text() and (tmp_path / "README.md").is_file()
-    assert "bits per dimension over" in capsys.readouterr().out
+
+def test_a_reference_model_is_trained_and_measured_by_its_recipe(klatt, monkeypatch, tmp_path, capsys):
+    from vowelflow import references
+
+    recipe = references.Recipe("klatt", "aa,iy", "smoke", iterations=3, fold=2)
+    monkeypatch.setitem(references.RECIPES, "smoke-two", recipe)
+    monkeypatch.setattr(references, "load_corpus", lambda *given: klatt.filter(phone=["aa", "iy"]))
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", "smoke-two"]) == 0
+    config = json.loads(Path("build/models/smoke-two/config.json").read_text())
+    assert config["steps"] == 3 and config["fingerprint"] == recipe.speech().fingerprint
+    small = ["--draws", "1", "--tokens", "3", "--samples", "2", "--lines", "1"]
+    assert cli.main(["measure", "smoke-two", *small]) == 0 and "# smoke-two" in capsys.readouterr().out
+    assert cli.main(["train", "cpu-martian"]) == 2
+    assert "no reference model 'cpu-martian'; there are cpu-speech" in capsys.readouterr().err
+    Path("build/models/smoke-two").rename("build/models/own")
+    assert (
+        cli.main(["measure", "own"]) == 2 and "own is no reference model; say with --corpus" in capsys.readouterr().err
+    )
+
+
+def test_a_training_that_gives_up_or_is_stopped_says_so(klatt, monkeypatch, tmp_path, capsys):
+    from vowelflow import training
+    from vowelflow.corpus import TrainingError
+
+    monkeypatch.setattr("vowelflow.readers.load_corpus", lambda name, root, phones: klatt)
+    for error, code in ((TrainingError("no gradient"), 1), (KeyboardInterrupt("stopped after step 3"), 130)):
+
+        def give_up(*given, error=error):
+            raise error
+
+        monkeypatch.setattr(training, "train", give_up)
+        assert cli.main(["train", "--profile", "smoke", "--out", str(tmp_path)]) == code
+        assert str(error) in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("minutes", ["0", "-3", "nan", "soon"])
@@ -122,7 +160,7 @@ def test_measure_writes_the_card_and_says_it(klatt, tmp_path, capsys, monkeypatc
 
     monkeypatch.setattr("vowelflow.readers.load_corpus", lambda *given: klatt)
     train(klatt, tmp_path / "flow", PROFILES["smoke"])
-    small = ["--tokens", "3", "--samples", "2", "--lines", "1"]
+    small = ["--draws", "1", "--tokens", "3", "--samples", "2", "--lines", "1"]
     assert cli.main(["measure", str(tmp_path / "flow"), "--corpus", "klatt", *small]) == 0
     assert capsys.readouterr().out.strip().endswith((tmp_path / "flow/README.md").read_text().strip())
     assert "3 tokens" in (tmp_path / "flow/README.md").read_text()

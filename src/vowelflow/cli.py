@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"vowelflow: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        print(f"vowelflow: {stop or 'stopped'}", file=sys.stderr)
+        print(f"vowelflow: {str(stop) or 'stopped'}", file=sys.stderr)
         return 130
     return 0
 

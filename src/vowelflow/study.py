@@ -255,11 +255,9 @@ def build_book(build: str | Path | None = None, url: str | None = None) -> Path:
     shutil.copytree(home / "book", stage / "book", ignore=unused)
     shutil.copytree(_front_end(home, build), stage / "book/assets", dirs_exist_ok=True)
     for listed in (home / "models").glob("*/utterances.csv"):
-        shutil.copytree(
-            listed.parent,
-            stage / listed.parent.relative_to(home),
-            ignore=lambda folder, names: {*names} - {listed.name},
-        )
+        place = stage / listed.relative_to(home)
+        place.parent.mkdir(parents=True)
+        shutil.copy(listed, place)
     origins = [_stage_notebook(notebook, build, stage) for notebook in _chapters(home)]
     _stage_config(home, stage, origins, url)
 

@@ -131,9 +131,8 @@ def train(
     model, optimizer = fabric.setup(run.model, run.optimizer)
     model.mark_forward_method("log_likelihood")
     chief, earlier, slowest = fabric.is_global_zero, run.seconds, 0.0
-    watched = _watched(corpus, profile)
     if chief:
-        log = _Log(folder, run.step, profile.batch)
+        watched, log = _watched(corpus, profile), _Log(folder, run.step, profile.batch)
     bar = show(
         range(run.step, profile.iterations),
         initial=run.step,
@@ -180,7 +179,7 @@ def train(
         raise KeyboardInterrupt(f"stopped after step {run.step}, which is saved in {folder}")
     if chief:
         _save_model(folder, run, corpus, profile, seed, fabric)
-    return run.best.requires_grad_(False)
+    return run.chosen
 
 
 class _Run:
@@ -207,10 +206,15 @@ class _Run:
         self.in_a_row = 0 if taken else self.in_a_row + 1
 
     def keep_best(self, bits: float) -> None:
-        """Keep the averaged weights if validation speakers never cost less; without any such, always."""
-        if not bits >= self.best_bits:
-            self.best_bits = bits if math.isfinite(bits) else math.inf
+        """Keep the averaged weights if validation speakers never cost less."""
+        if bits < self.best_bits:
+            self.best_bits = bits
             self.best.load_state_dict(self.average.state_dict())
+
+    @property
+    def chosen(self) -> Glow:
+        """The best averaged weights; where no look has told which are, the newest."""
+        return self.best if math.isfinite(self.best_bits) else self.average
 
     def save(self, folder: Path) -> None:
         """Write ``checkpoint-STEP.safetensors``, and remove all but the newest few."""
@@ -222,7 +226,7 @@ class _Run:
         about = {"identity": self.identity, "run": json.dumps({name: getattr(self, name) for name in RESTORED})}
         path = folder / f"checkpoint-{self.step:07d}.safetensors"
         save_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=about))
-        for old in checkpoints(folder)[:-KEPT]:
+        for old in [*checkpoints(folder)[:-KEPT], *folder.glob(".checkpoint-*")]:  # the latter a kill left half written
             old.unlink()
 
     def restore(self, folder: Path, resume: bool) -> None:
@@ -328,7 +332,9 @@ def _asked_to_stop() -> Iterator[list]:
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
-    before = {name: signal.signal(name, lambda *_: asked.append(name)) for name in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        name: signal.signal(name, lambda number, _: asked.append(number)) for name in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield asked
     finally:
@@ -424,13 +430,14 @@ def _identity(corpus: Corpus, profile: Profile, seed: int) -> str:
 
 def _save_model(folder: Path, run: _Run, corpus: Corpus, profile: Profile, seed: int, fabric) -> None:
     """The best averaged weights, rounded to 16 bits, and all settings they were made with."""
+    model = run.chosen
     with torch.no_grad():
-        for weight in run.best.parameters():
+        for weight in model.parameters():
             weight.copy_(weight.half())
-    halves = {name for name, _ in run.best.named_parameters()}
+    halves = {name for name, _ in model.named_parameters()}
     tensors = {
         name: (value.half() if name in halves else value).detach().cpu().contiguous()
-        for name, value in run.best.state_dict().items()
+        for name, value in model.state_dict().items()
     }
     weights = save_atomically(folder / "model.safetensors", lambda path: save_file(tensors, path))
     split = corpus.table.groupby("split").speaker.unique()
