@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vowelflow.cards import _card, _difference, _spread, measure, reference_table, stability, worst_condition
+from vowelflow.cards import _card, _difference, _pooled, _spread, measure, reference_table, stability, worst_condition
 from vowelflow.corpus import InputError
 from vowelflow.glow import file_hash, load_model
 from vowelflow.spectrogram import long_enough
@@ -42,6 +42,9 @@ def test_a_card_states_what_was_measured(klatt, trained):
     assert json.loads((trained / "metrics.json").read_text()) == metrics
     again = measure(trained, klatt, draws=1, tokens=2, samples=1, lines=1)
     assert len(again["looks_at_test_speakers"]) == 2
+    assert again["exactness"] == exact and again["stability"] == stable  # a larger look at the same weights stays
+    more = measure(trained, klatt, draws=1, tokens=13, samples=4, lines=1)
+    assert more["exactness"]["tokens"] == 13 and more["stability"]["samples"]["pictures"] == 4
 
 
 def test_a_card_of_one_corpus_is_not_written_from_another(klatt, trained):
@@ -108,7 +111,25 @@ def test_folds_are_one_row_of_the_table(klatt, tmp_path):
     table = reference_table(tmp_path)
     assert list(table.index) == ["smoke-klatt (2 folds)"]
     found = [json.loads((folder / "metrics.json").read_text())["bits_per_dim"]["test"] for folder in tmp_path.iterdir()]
-    mean = sum(sum(row["speakers"].values()) for row in found) / sum(len(row["speakers"]) for row in found)
-    assert table["held out"].item().startswith(f"{mean:.3f}")
+    values = [value for row in found for value in row["speakers"].values()]
+    assert len(values) == 4 and table["held out"].item() == f"{sum(values) / 4:.3f}"
     best = min(found[0]["rivals"], key=lambda name: sum(row["rivals"][name]["estimate"] for row in found))
     assert table["best simple model"].item() == f"{sum(row['rivals'][best]['estimate'] for row in found) / 2:.3f}"
+
+
+def test_who_is_in_several_folds_is_one_speaker():
+    parts = [{"speakers": {"ann": 1.0, "bob": 2.0}}, {"speakers": {"bob": 4.0, "cat": 2.0}}]
+    pooled = _pooled(parts)
+    assert pooled["clusters"] == 3 and pooled["estimate"] == pytest.approx(2.0)
+    assert pooled["speakers"] == {"ann": 1.0, "bob": 3.0, "cat": 2.0}
+    assert _pooled([parts[0], None]) is None
+
+
+def test_a_flow_of_crops_has_its_bits_in_the_middle(klatt, tmp_path):
+    smoke = PROFILES["smoke"]
+    for name, glow in (("smoke-whole", smoke.glow), ("smoke-crop", replace(smoke.glow, frames=64))):
+        train(klatt, tmp_path / name, replace(smoke, glow=glow, iterations=1))
+        measure(tmp_path / name, klatt, draws=1, tokens=2, samples=1, lines=1)
+    table = reference_table(tmp_path)
+    assert table["held out"]["smoke-crop"] == "-" != table["held out"]["smoke-whole"]
+    assert float(table["held out, middle"]["smoke-crop"]) > float(table["held out"]["smoke-whole"])

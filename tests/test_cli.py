@@ -119,6 +119,8 @@ def test_a_reference_model_is_trained_and_measured_by_its_recipe(klatt, monkeypa
     assert config["steps"] == 3 and config["fingerprint"] == recipe.speech().fingerprint
     small = ["--draws", "1", "--tokens", "3", "--samples", "2", "--lines", "1"]
     assert cli.main(["measure", "smoke-two", *small]) == 0 and "# smoke-two" in capsys.readouterr().out
+    assert cli.main(["train", "smoke-two", "--vowels", "all"]) == 2
+    assert "the recipe of smoke-two sets corpus, vowels and profile; leave them out" in capsys.readouterr().err
     assert cli.main(["train", "cpu-martian"]) == 2
     assert "no reference model 'cpu-martian'; there are cpu-speech" in capsys.readouterr().err
     Path("build/models/smoke-two").rename("build/models/own")

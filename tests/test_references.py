@@ -33,8 +33,9 @@ def test_a_training_that_was_cut_short_goes_on(klatt, tmp_path, monkeypatch):
     train(klatt, tmp_path / "whole", SMOKE)
     cut = tmp_path / "build" / "models" / "smoke-klatt"
     train(klatt, cut, SMOKE, minutes=0)
-    for name in ("model.safetensors", "config.json"):
-        (cut / name).unlink()  # as after a kill
+    assert (
+        json.loads((cut / "config.json").read_text())["steps"] == 1
+    )  # what is there is usable, but not what was wanted
     assert reference_model(klatt, "smoke")[1] == cut and weights(cut) == weights(tmp_path / "whole")
 
 

@@ -12,6 +12,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from filelock import FileLock
+from safetensors import SafetensorError
 from safetensors.torch import load_file, safe_open
 
 from vowelflow import training
@@ -150,8 +152,8 @@ def test_minutes_stop_in_time_with_everything_saved(klatt, tmp_path):
     train(klatt, tmp_path / "one", SMOKE)
     same(tmp_path / "slots", tmp_path / "one")
     began = time.monotonic()
-    train(klatt, tmp_path / "late", replace(SMOKE, iterations=10_000, look=5), minutes=0.05)
-    assert time.monotonic() - began < 3 + 1 and state(tmp_path / "late")[1]["step"] > 5
+    train(klatt, tmp_path / "late", replace(SMOKE, iterations=10_000, look=5), minutes=0.1)
+    assert time.monotonic() - began < 6 and state(tmp_path / "late")[1]["step"] > 5
 
 
 def test_a_training_is_neither_overwritten_nor_mixed_with_another(klatt, tmp_path):
@@ -160,6 +162,17 @@ def test_a_training_is_neither_overwritten_nor_mixed_with_another(klatt, tmp_pat
         train(klatt, tmp_path, replace(SMOKE, iterations=1))
     with pytest.raises(InputError, match="of another corpus, profile or seed"):
         train(klatt, tmp_path, SMOKE, resume=True)
+    with FileLock(tmp_path / ".lock"), pytest.raises(InputError, match="another training is at work in"):
+        train(klatt, tmp_path, replace(SMOKE, iterations=1), resume=True)
+    for path in checkpoints(tmp_path):
+        path.unlink()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for resume in (True, False):
+        with pytest.raises(
+            InputError, match="holds a trained flow, and no checkpoint to go on from; use another folder"
+        ):
+            train(klatt, tmp_path, SMOKE, resume=resume)
+    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
 
 def test_checkpoints_are_few_and_a_damaged_one_is_passed_over(klatt, tmp_path):
@@ -205,11 +218,13 @@ def test_a_step_without_a_finite_gradient_changes_nothing(klatt, tmp_path, monke
 def test_training_gives_up_with_a_checkpoint_and_a_reason(klatt, tmp_path, monkeypatch):
     unlucky(monkeypatch, set(range(1, 100)))
     with pytest.raises(
-        TrainingError, match=f"in {PATIENCE} steps in a row, the last of them step {PATIENCE}; train an"
+        TrainingError, match=f"in {PATIENCE} steps in a row, the last of them step {PATIENCE}; .*lower learning"
     ):
         train(klatt, tmp_path, replace(SMOKE, iterations=50, look=50))
     tensors, told = state(tmp_path)
     assert told["step"] == PATIENCE + 1 and told["in_a_row"] == PATIENCE and told["heard"]
+    with pytest.raises(TrainingError, match=f"in {PATIENCE + 1} steps in a row"):  # and again at once
+        train(klatt, tmp_path, replace(SMOKE, iterations=50, look=50), resume=True)
     assert all(torch.isfinite(value).all() for value in tensors.values())
     assert not (tmp_path / "model.safetensors").exists()
 
@@ -246,6 +261,47 @@ def test_two_processes_at_half_the_batch_each_cost_the_same(klatt, tmp_path):
     for name, value in tensors.items():
         assert torch.allclose(value, others[name], rtol=1e-3, atol=1e-3), name
     assert "2 processes" in json.loads((tmp_path / "two" / "config.json").read_text())["machine"]
+
+
+def test_a_slot_counts_the_work_that_is_still_to_come(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
+    clock = training._Clock(1)
+
+    def work(kind, seconds):
+        with clock.measure(kind):
+            now[0] += seconds
+
+    work("step", 2), work("save", 3), work("step", 1)
+    assert clock.passed() == 6 and clock.allows("step", "step", "save", "look")  # a look: as long as ten steps
+    now[0] = 33
+    assert clock.allows("step", "step", "save") and not clock.allows("step", "step", "save", "look")
+    work("look", 5)
+    assert clock.allows("step", "step", "save", "look")
+    now[0] = 53.1
+    assert clock.allows("step", "save") and not clock.allows("step", "step", "save")
+
+
+def test_a_full_disk_is_told_and_harms_nothing(klatt, tmp_path, monkeypatch):
+    train(klatt, tmp_path, SMOKE, minutes=0)
+
+    def full(*given, **more):
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr(training, "save_file", full)
+    with pytest.raises(OSError, match="checkpoint-0000001.safetensors could not be written: No space left"):
+        train(klatt, tmp_path, SMOKE, resume=True)
+    monkeypatch.undo()
+    train(klatt, tmp_path, SMOKE, resume=True)
+    train(klatt, tmp_path / "whole", SMOKE)
+    same(tmp_path, tmp_path / "whole")
+
+
+def test_tasks_that_nobody_asked_for_do_not_train_each_for_itself(klatt, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    with pytest.raises(InputError, match="4 tasks were started, and 1 devices on 1 nodes asked for; let devices times"):
+        train(klatt, tmp_path, SMOKE)
+    assert not list(tmp_path.iterdir())
 
 
 def test_devices_that_cannot_share_a_batch(klatt, tmp_path):

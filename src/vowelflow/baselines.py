@@ -12,10 +12,12 @@ from .glow import LOG_2PI, dequantize
 from .spectrogram import SIDE
 
 NOISE = 1 / (256 * math.sqrt(12))  # deviation of the noise that makes levels continuous
+SHARES = (1e-1, 1e-2, 1e-3, 1e-4)  # of a pixel's density that may be uniform
+LEAST = tuple(NOISE * times for times in (1, 8, 32, 128, 256))  # deviations that a pixel may have at least
 
 
 def densities(
-    train: torch.Tensor, components: int = 32, mixed: int = 32, seed: int = 0
+    train: torch.Tensor, valid: torch.Tensor, components: int = 32, mixed: int = 32, seed: int = 0
 ) -> dict[str, Callable[[torch.Tensor, int], torch.Tensor]]:
     """Gaussian models of pictures ``(n, 1, side, frames)``, fitted on the same dequantized pixels as a flow.
 
@@ -25,46 +27,72 @@ def densities(
       plane of the first ``components`` principal directions, and one variance for all that is outside of it.
     - "Gaussian mixture": ``mixed`` diagonal Gaussians, which can tell long segments from short ones.
 
+    A segment that is longer than all that were fitted must not be impossible. So a small share of the first's and the last's
+    density of a pixel is uniform, and PCA's deviations have a least value; those that cost ``valid`` pictures least are taken.
+
     Returns:
         Of each, a function of (pictures, seed of the noise) that gives bits per dimension ``(n,)``.
     """
     from sklearn.decomposition import PCA
     from sklearn.mixture import GaussianMixture
 
+    valid = valid if len(valid) else train[-max(1, len(train) // 10) :]
     seen = dequantize(train, seed).flatten(1)
-    count, size = seen.shape
-    mean, deviation = seen.mean(0), seen.std(0, correction=0).clamp_min(NOISE)
-    # a variance much below the noise's can only be chance
     mixture = GaussianMixture(
-        min(mixed, count // 2), covariance_type="diag", reg_covar=NOISE**2 / 10, random_state=seed
+        min(mixed, max(len(seen) // 4, 1)), covariance_type="diag", reg_covar=0, random_state=seed
     )
     mixture.fit(seen.numpy())
-    seen = seen.sub_(mean).div_(deviation)
-    pca = PCA(min(components, count // 2), svd_solver="randomized", random_state=seed).fit(seen.numpy())
-    scores = pca.transform(seen.numpy()).astype(float)
-    spread, outer = scores.var(0), size - scores.shape[1]
-    rest = float((seen.double().square().sum() - np.square(scores).sum()) / count / outer)
+    clusters = [torch.from_numpy(part).float() for part in (mixture.weights_, mixture.means_, mixture.covariances_)]
+    mean, deviation = seen.mean(0), seen.std(0, correction=0)
+    one = [torch.ones(1), mean[None], deviation[None] ** 2]
+    made = {
+        "diagonal Gaussian": [_mixture(*one, share) for share in SHARES],
+        "probabilistic PCA": [
+            _plane(PCA(min(components, len(seen) // 2), svd_solver="randomized", random_state=seed), seen, least)
+            for least in LEAST
+        ],
+        "Gaussian mixture": [_mixture(*clusters, share) for share in SHARES],
+    }
+    return {name: min(some, key=lambda density: density(valid, seed + 1).mean().item()) for name, some in made.items()}
 
-    def bits(nats) -> torch.Tensor:
-        return (8 - torch.as_tensor(nats) / math.log(2) / size).float()
 
-    def standard(pictures: torch.Tensor, seed: int) -> torch.Tensor:
-        return (dequantize(pictures, seed).flatten(1) - mean) / deviation
+def _mixture(weights: torch.Tensor, means: torch.Tensor, variances: torch.Tensor, share: float) -> Callable:
+    """Bits under a mixture of Gaussians with a uniform ``share`` in every pixel."""
+    deviations = variances.clamp_min(NOISE**2).sqrt()
+    peaks = (1 - share) / (deviations * math.sqrt(2 * math.pi))
 
-    def diagonal(pictures: torch.Tensor, seed: int) -> torch.Tensor:
-        return bits(-0.5 * (standard(pictures, seed).double().square() + LOG_2PI).sum(1) - deviation.log().sum())
+    def density(pictures: torch.Tensor, seed: int) -> torch.Tensor:
+        y = dequantize(pictures, seed).flatten(1)
+        nats = torch.stack([
+            (peak * torch.exp(-0.5 * ((y - mean) / deviation).square()) + share).log().sum(1, dtype=torch.float64)
+            for peak, mean, deviation in zip(peaks, means, deviations)
+        ])  # fmt: skip
+        return _bits(torch.logsumexp(nats + weights.double().log()[:, None], 0), y.shape[1])
 
-    def planar(pictures: torch.Tensor, seed: int) -> torch.Tensor:
-        flat = standard(pictures, seed)
-        inside = np.square(pca.transform(flat.numpy()).astype(float))
-        outside = flat.double().square().sum(1).numpy() - inside.sum(1)
-        volume = np.log(spread).sum() + outer * math.log(rest) + size * LOG_2PI
-        return bits(-0.5 * ((inside / spread).sum(1) + outside / rest + volume) - deviation.log().sum().item())
+    return density
 
-    def several(pictures: torch.Tensor, seed: int) -> torch.Tensor:
-        return bits(mixture.score_samples(dequantize(pictures, seed).flatten(1).double().numpy()))
 
-    return {"diagonal Gaussian": diagonal, "probabilistic PCA": planar, "Gaussian mixture": several}
+def _plane(pca, seen: torch.Tensor, least: float) -> Callable:
+    """Bits under probabilistic PCA of pixels divided by their deviations, which are ``least`` at least."""
+    mean, deviation = seen.mean(0), seen.std(0, correction=0).clamp_min(least)
+    standard = ((seen - mean) / deviation).numpy()
+    scores = pca.fit_transform(standard).astype(float)
+    spread, size = scores.var(0), seen.shape[1]
+    outer = size - len(spread)
+    rest = (np.square(standard, dtype=float).sum() - np.square(scores).sum()) / len(seen) / outer
+    volume = np.log(spread).sum() + outer * math.log(rest) + size * LOG_2PI + 2 * deviation.double().log().sum().item()
+
+    def density(pictures: torch.Tensor, seed: int) -> torch.Tensor:
+        flat = ((dequantize(pictures, seed).flatten(1) - mean) / deviation).numpy()
+        inside = np.square(pca.transform(flat).astype(float))
+        outside = np.square(flat, dtype=float).sum(1) - inside.sum(1)
+        return _bits(torch.from_numpy(-0.5 * ((inside / spread).sum(1) + outside / rest + volume)), size)
+
+    return density
+
+
+def _bits(nats: torch.Tensor, size: int) -> torch.Tensor:
+    return (8 - nats / math.log(2) / size).float()
 
 
 def pca_gaussian_samples(train: torch.Tensor, n: int, components: int = 32, seed: int = 0) -> torch.Tensor:

@@ -25,7 +25,8 @@ from .spectrogram import batches, central, frame_count, images, long_enough
 from .training import Profile, untrained_flow
 
 MIDDLE = 64  # frames of a segment's middle, where there is no padding
-FITTED = 2000  # train pictures at most that simpler models are fitted on: they must fit into memory
+POINTS = 11  # of a line between two tokens
+FITTED, CHOSEN = 2000, 100  # train and validation pictures at most for simpler models: they must fit into memory
 
 
 def measure(
@@ -43,8 +44,8 @@ def measure(
 
     ``likelihood`` by split, on up to ``tokens`` train tokens and all others, and on the unseen speakers of
     ``others``, with ``draws`` of noise for speakers that the flow never met; and what becomes of the flow at its
-    limits: ``exactness`` on up to ``tokens`` tokens, ``stability`` of samples, lines and long steps. Every look
-    at test speakers stays listed in ``metrics.json``.
+    limits: ``exactness`` on up to ``tokens`` tokens, ``stability`` of samples, lines and long steps; where an
+    earlier card of the same weights has these from as many, they stay. Every look at test speakers stays listed.
 
     Raises:
         InputError: the flow was not trained on this corpus, or the folder holds no flow.
@@ -59,14 +60,27 @@ def measure(
             f"is {corpus.name} with {corpus.fingerprint}; give the same recordings and vowels"
         )
     frames = model.config.frames
+    usable = long_enough(corpus, frames)
     heard = {split: long_enough(corpus.held_out(split), frames) for split in ("train", "valid", "test")}
     heard["train"] = heard["train"].draw(tokens, by=("split",))
     heard |= {other.name: long_enough(unseen(trained_on, other).distinct(), frames) for other in others}
-    rivals = densities(images(long_enough(corpus.split["train"], frames).draw(FITTED, by=("split",)), frames=frames))
-    untrained = untrained_flow(corpus, Profile(model.config), trained_on["seed"])
+    fitted, chosen = (
+        images(long_enough(corpus.split[split], frames).draw(count, by=("split",)), frames=frames)
+        for split, count in (("train", FITTED), ("valid", CHOSEN))
+    )
+    rivals = densities(fitted, chosen)
+    untrained = untrained_flow(corpus, Profile(model.config, batch=trained_on["profile"]["batch"]), trained_on["seed"])
     rivals["untrained flow"] = lambda pictures, seed: untrained.bits_per_dim(pictures, 1, seed)
     old = json.loads((folder / "metrics.json").read_text()) if (folder / "metrics.json").is_file() else {}
-    weights = file_hash(folder / "model.safetensors")
+    weights, kept = file_hash(folder / "model.safetensors"), {}
+    if old.get("sha256") == weights:
+        if old["exactness"]["tokens"] >= min(tokens, len(usable)):
+            kept["exactness"] = old["exactness"]
+        if (
+            old["stability"]["samples"]["pictures"] >= samples
+            and old["stability"]["lines"]["pictures"] >= lines * POINTS
+        ):
+            kept["stability"] = old["stability"]
     metrics = {
         "sha256": weights,
         "bits_per_dim": {
@@ -76,8 +90,8 @@ def measure(
         },
         "draws_of_noise": draws,
         "parameters": sum(weight.numel() for weight in model.parameters()),
-        "exactness": exactness(model, corpus.take(_some(len(corpus), tokens))),
-        "stability": stability(model, corpus, samples, lines),
+        "exactness": kept.get("exactness") or exactness(model, usable.take(_some(len(usable), tokens))),
+        "stability": kept.get("stability") or stability(model, corpus, samples, lines),
         "looks_at_test_speakers": [
             *old.get("looks_at_test_speakers", []),
             {"date": date.today().isoformat(), "sha256": weights},
@@ -103,60 +117,63 @@ def likelihood(model: Glow, speech: Corpus, draws: int, rivals: dict[str, Callab
         row |= {name: density(pictures, 0) for name, density in rivals.items()}
         if model.config.frames == FRAMES:
             counts = np.array([next(lengths) for _ in pictures])
-            middle = central(model.allocation(pictures)[:, None], counts.clip(MIDDLE), MIDDLE).mean((1, 2, 3))
+            starts = (counts.clip(MIDDLE) - MIDDLE) // 2
+            middle = central(model.allocation(pictures)[:, None], starts, MIDDLE).mean((1, 2, 3))
             row["middle"] = middle.masked_fill(torch.from_numpy(counts < MIDDLE), math.nan)
         rows.append(pd.DataFrame({name: value.numpy() for name, value in row.items()}))
     means = pd.concat(rows, ignore_index=True).groupby(speech.table.speaker.to_numpy()).mean()
-    found = interval(means["flow"]) | {"tokens": len(speech)}
-    if "middle" in means and means["middle"].notna().any():
-        found["middle"] = interval(means["middle"])
-    found["rivals"] = {name: interval(means[name]) for name in rivals}
-    return found | {"speakers": means["flow"].to_dict()}
+    found = _over_speakers(means.pop("flow").to_dict()) | {"tokens": len(speech)}
+    if "middle" in means:
+        found["middle"] = _over_speakers(means.pop("middle").dropna().to_dict())
+    return found | {"rivals": {name: _over_speakers(means[name].to_dict()) for name in means}}
+
+
+def _over_speakers(values: dict[str, float]) -> dict | None:
+    """Mean, interval, and the value of each speaker; None where there is nobody."""
+    return interval(list(values.values())) | {"speakers": values} if values else None
 
 
 def reference_table(models: Path | None = None) -> pd.DataFrame:
     """A row for each reference model under ``models/``, folds of one corpus as one, from their cards' numbers.
 
     Bits per dimension with intervals, as texts: of train speakers, of those held out of the same corpus, of others that
-    it never met; what a whole picture's middle gets of them; and of the best simple model on the held-out tokens.
+    it never met; in the middle of segments, where a flow that sees nothing else has all that it has; and of the best
+    simple model on the held-out tokens.
     """
     groups = {}
     for path in sorted((models or models_folder()).glob("*/metrics.json")):
-        groups.setdefault(re.sub(r"-\d$", "", path.parent.name), []).append(path.parent)
+        name, fold = re.fullmatch(r"(.*?)(-\d)?", path.parent.name).groups()
+        groups.setdefault((name, bool(fold)), []).append(path.parent)
     rows = {}
-    for name, folders in groups.items():
+    for (name, folds), folders in groups.items():
         configs, metrics = (
             [json.loads((one / file).read_text()) for one in folders] for file in ("config.json", "metrics.json")
         )
         found = [one["bits_per_dim"] for one in metrics]
-        rows[name + (f" ({len(folders)} folds)" if len(folders) > 1 else "")] = {
-            "parameters": f"{metrics[0]['parameters']:,}",
-            "train": _told(_pooled([one["train"] for one in found])),
-            "held out": _told(_pooled([one["test"] for one in found])),
-            **{
-                f"on {other}": _told(_pooled([one.get(other) for one in found]))
-                for other in sorted({other for one in found for other in one} - {"train", "valid", "test"})
-            },
-            "held out, middle": _told(_pooled([one["test"].get("middle") for one in found])),
-            "best simple model": _told(
-                min(
-                    (_pooled([one["test"]["rivals"][rival] for one in found]) for rival in found[0]["test"]["rivals"]),
-                    key=lambda row: row["estimate"],
-                )
-            ),
-            "minutes": f"{sum(config['minutes'] for config in configs):.0f}",
-            "machine": configs[0]["machine"],
-        }
+        whole = configs[0]["glow"].get("frames", FRAMES) == FRAMES
+        row = {"parameters": f"{metrics[0]['parameters']:,}"}
+        for split in sorted({split for one in found for split in one} - {"valid"}, key=["train", "test"].__contains__):
+            title = {"train": "train", "test": "held out"}.get(split, f"on {split}")
+            parts = [one.get(split) for one in found]
+            row[title] = _told(_pooled(parts)) if whole else "-"
+            row[f"{title}, middle"] = _told(
+                _pooled([part and part.get("middle") for part in parts] if whole else parts)
+            )
+        rivals = [one["test"]["rivals"] for one in found if "test" in one]
+        best = [_pooled([rival[name] for rival in rivals]) for name in (rivals[0] if rivals else [])]
+        row["best simple model"] = _told(min(best, key=lambda one: one["estimate"], default=None))
+        row["minutes"] = f"{sum(config['minutes'] for config in configs):.0f}"
+        row["machine"] = configs[0]["machine"]
+        rows[name + (f" ({len(folders)} folds)" if folds else "")] = row
     return pd.DataFrame(rows).T.fillna("-")
 
 
-def _pooled(rows: list[dict | None]) -> dict | None:
-    """One row over the speakers of several; without each speaker's value, the mean of the estimates alone."""
-    if None in rows or len(rows) == 1:
-        return rows[0]
-    if all("speakers" in row for row in rows):
-        return interval([value for row in rows for value in row["speakers"].values()])
-    return {"estimate": float(np.mean([row["estimate"] for row in rows])), "low": None, "high": None}
+def _pooled(parts: list[dict | None]) -> dict | None:
+    """The speakers of several rows as those of one; somebody who is in more of them counts once, with the mean."""
+    if None in parts:
+        return None
+    everybody = pd.concat([pd.Series(part["speakers"]) for part in parts])
+    return _over_speakers(everybody.groupby(level=0).mean().to_dict())
 
 
 def exactness(model: Glow, corpus: Corpus) -> dict:
@@ -165,8 +182,8 @@ def exactness(model: Glow, corpus: Corpus) -> dict:
     In float32, in float64, and in float32 when the codes are decoded in another order and in batches of another size.
     """
     errors = {"float32": 0.0, "float64": 0.0, "float32_reordered": 0.0}
-    precise = deepcopy(model).double()
-    for pictures, _ in batches(long_enough(corpus, model.config.frames), frames=model.config.frames):
+    precise, tokens = deepcopy(model).double(), long_enough(corpus, model.config.frames)
+    for pictures, _ in batches(tokens, frames=model.config.frames):
         code = model.encode(pictures)
         again = code[list(reversed(range(len(code))))]
         errors["float32"] = max(errors["float32"], _difference(model.decode(code), code.image))
@@ -174,7 +191,7 @@ def exactness(model: Glow, corpus: Corpus) -> dict:
         errors["float32_reordered"] = max(errors["float32_reordered"], reordered)
         code = precise.encode(pictures)
         errors["float64"] = max(errors["float64"], _difference(precise.decode(code), code.image))
-    return errors | {"tokens": len(corpus)}
+    return errors | {"tokens": len(tokens)}
 
 
 def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
@@ -182,7 +199,7 @@ def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
     return (one - other).abs().nan_to_num(nan=torch.inf).max().clamp(max=torch.finfo(torch.float32).max).item()
 
 
-def stability(model: Glow, corpus: Corpus, samples: int, lines: int, points: int = 11, step: float = 3.0) -> dict:
+def stability(model: Glow, corpus: Corpus, samples: int, lines: int, points: int = POINTS, step: float = 3.0) -> dict:
     """Whether decoded pictures are finite, and what share of their pixels is outside [-0.1, 1.1].
 
     Samples of temperature 1; straight lines of ``points`` between random pairs of tokens; and tokens moved by

@@ -16,7 +16,8 @@ from pathlib import Path
 
 CORPORA = "auto, timit, timit-sample, librispeech, textgrid, klatt, or several with + between"
 ROOT = f"the corpus's folder, or a saved file; for several corpora one each, with {os.pathsep!r} between"
-PROFILES = ("smoke", "cpu", "cpu-noise", "cpu-crop", "paper")
+PROFILES = ("smoke", "cpu", "paper")
+TRAINED = (*PROFILES, "cpu-noise", "cpu-crop")  # the last two are for comparisons, and not what a study is run with
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -61,9 +62,9 @@ def _parser() -> argparse.ArgumentParser:
         "name",
         metavar="MODEL",
         nargs="?",
-        help="a reference model, such as cpu-speech, by its recipe: it sets corpus, vowels, profile and seed",
+        help="a reference model, such as cpu-speech, by its recipe: it sets corpus, vowels, profile and steps",
     )
-    _add_speech(train)
+    _add_speech(train, TRAINED)
     _add_vowels(train)
     train.add_argument(
         "--steps", type=_at_least_one, metavar="N", help="horizon of the schedule, instead of the profile's own"
@@ -92,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     train.set_defaults(run=_train)
 
     measure = commands.add_parser(
-        "measure", help="measure a flow at its limits and write its model card anew, over the old one"
+        "measure", help="measure a flow, its likelihood and its limits, and write its model card"
     )
     measure.add_argument("model", metavar="MODEL", help="a name under models/, or a folder with weights")
     measure.add_argument("--corpus", metavar="NAME", help="what the flow was trained on; a reference model knows")
@@ -148,10 +149,10 @@ def _positive(text: str) -> float:
     return number
 
 
-def _add_speech(parser: argparse.ArgumentParser) -> None:
+def _add_speech(parser: argparse.ArgumentParser, profiles=PROFILES) -> None:
     parser.add_argument("--corpus", metavar="NAME", default="auto", help=f"{CORPORA}; default: auto")
     parser.add_argument("--root", metavar="DIR", help=ROOT)
-    parser.add_argument("--profile", choices=PROFILES, default="cpu", help="how large and how long; default: cpu")
+    parser.add_argument("--profile", choices=profiles, default="cpu", help="how large and how long; default: cpu")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
 
 
@@ -175,12 +176,15 @@ def _book(options) -> None:
 
 
 def _train(options) -> None:
+    from .corpus import InputError
     from .figures import save_training_curve
     from .readers import load_corpus
     from .references import recipe_named
     from .training import profile_named, train
 
     if options.name:
+        if (options.corpus, options.vowels, options.profile) != ("auto", "five", "cpu"):
+            raise InputError(f"the recipe of {options.name} sets corpus, vowels and profile; leave them out")
         recipe = recipe_named(options.name)
         profile, speech, name = recipe.settings(), recipe.speech(options.root), options.name
     else:
@@ -190,7 +194,8 @@ def _train(options) -> None:
     if options.steps:
         profile = replace(profile, iterations=options.steps)
     folder = options.out or Path("build/models") / name
-    chief = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"  # of processes that train together
+    ranks = (os.environ.get(name) for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
+    chief = next(filter(None, ranks), "0") == "0"  # of the processes that train together
     if chief:
         print(speech.summary(), flush=True)
     minutes = options.minutes - (time.monotonic() - options.began) / 60

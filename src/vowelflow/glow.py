@@ -520,7 +520,7 @@ def glow_config(config: dict) -> GlowConfig:
 def model_folder(name: str | Path, models: Path | None = None) -> Path:
     """Where the weights of this name are: a folder itself, or one under ``models/`` or ``build/models/``."""
     places = [Path(name), *(base / name for base in shelves(models))]
-    return next((place for place in places if place.is_dir()), places[0])
+    return next((place for place in places if (place / "config.json").is_file()), places[0])
 
 
 def models_folder() -> Path:

@@ -63,7 +63,7 @@ def reference_model(
     The first of these that is there, under ``models/`` or else ``build/models/``: ``PROFILE-CORPUS``, if it was
     trained on this very corpus (its fingerprint is in the config) in the profile's shape; and for real speech
     ``PROFILE-speech``, if it never met one of the corpus's test speakers. Without either, a flow is trained under
-    ``build/models/``; a training that was cut short there goes on.
+    ``build/models/``, or a training that was cut short there goes on.
     """
     wanted, places, test = profile_named(profile), shelves(models), corpus.split["test"]
     own = f"{profile}-{corpus.name}"
@@ -74,10 +74,11 @@ def reference_model(
                 fits = corpus.name != "klatt" and len(unseen(config, test)) == len(test)
             else:
                 fits = (config["fingerprint"], config["seed"]) == (corpus.fingerprint, seed)
-            if fits and glow_config(config) == wanted.glow:
+            finished = config["steps"] >= config["profile"]["iterations"]
+            if fits and finished and glow_config(config) == wanted.glow:
                 return load_model(folder), folder
     folder = places[-1] / own
-    if (folder / "config.json").is_file() or not can_go_on(folder, corpus, wanted, seed):
+    if not can_go_on(folder, corpus, wanted, seed):
         folder = places[-1] / f"{own}-{corpus.fingerprint}"  # what is there is of another corpus, and stays
     train(corpus, folder, wanted, seed, resume=True)
     return load_model(folder), folder
@@ -86,5 +87,6 @@ def reference_model(
 def unseen(config: dict, corpus: Corpus) -> Corpus:
     """The segments whose speakers a flow with this ``config.json`` has neither learned from nor been chosen by."""
     met = {*config["speakers"].get("train", []), *config["speakers"].get("valid", [])}
-    table = corpus.table
-    return corpus.take(np.flatnonzero(~(table.speaker.isin(met) & table["corpus"].isin(config["corpus"].split("+")))))
+    population = {name.removesuffix("-sample") for name in config["corpus"].split("+")}  # TIMIT's sample is of TIMIT
+    same = corpus.table["corpus"].str.removesuffix("-sample").isin(population)
+    return corpus.take(np.flatnonzero(~(same & corpus.table.speaker.isin(met))))

@@ -77,12 +77,11 @@ def pictures_of(waves: Sequence[torch.Tensor], gains_db=None, shifts=None) -> tu
     return pictures, 10 ** (torch.tensor(peaks) * FLOOR_DB / 20)
 
 
-def central(pictures: torch.Tensor, counts, frames: int) -> torch.Tensor:
-    """The middle of pictures of segments of ``counts`` frames: ``(n, 1, 288, frames)``; a whole one stays as it is."""
+def central(pictures: torch.Tensor, starts, frames: int) -> torch.Tensor:
+    """``frames`` columns of each picture, from its own start: ``(n, 1, 288, frames)``; a whole one stays as it is."""
     if frames == FRAMES:
         return pictures
-    starts = [int(count - frames) // 2 for count in counts]
-    return torch.stack([picture[..., first : first + frames] for picture, first in zip(pictures, starts)])
+    return torch.stack([picture[..., first : first + frames] for picture, first in zip(pictures, map(int, starts))])
 
 
 def long_enough(corpus: Corpus, frames: int) -> Corpus:
@@ -106,7 +105,7 @@ def batches(
     for first in range(0, max(len(corpus), 1), batch):
         rows = range(first, min(first + batch, len(corpus)))
         pictures, peaks = pictures_of([torch.from_numpy(wave).to(device) for wave in _heard(corpus, rows, noise)])
-        yield central(pictures, frame_count(corpus)[rows], frames), peaks
+        yield central(pictures, (frame_count(corpus)[rows] - frames) // 2, frames), peaks
 
 
 def _heard(corpus: Corpus, rows: Sequence[int], noise) -> list[np.ndarray]:

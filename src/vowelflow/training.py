@@ -11,6 +11,7 @@ import csv
 import json
 import logging
 import math
+import os
 import platform
 import shutil
 import signal
@@ -27,7 +28,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
@@ -103,7 +105,7 @@ def train(
     steps skipped so far, pictures a second, seconds) and ``checkpoint-STEP.safetensors`` at every look;
     and at the end, or before ``minutes`` have passed, or when asked to stop by SIGINT or SIGTERM, a last
     checkpoint and, unless so asked, the weights ``model.safetensors`` with their ``config.json``. A step
-    whose gradient is not finite changes nothing.
+    whose gradient is not finite changes nothing. A call takes one step at least.
 
     Args:
         minutes: stop in time for everything to be saved within so many.
@@ -120,65 +122,78 @@ def train(
         TrainingError: too many steps in a row without a finite gradient.
         KeyboardInterrupt: it was asked to stop.
     """
-    began, folder = time.monotonic(), Path(folder)
+    clock, folder = _Clock(minutes), Path(folder)
     speech = long_enough(corpus.split["train"], profile.glow.frames)
     if not len(speech):
         raise InputError(f"{corpus.name} has no train speakers to learn from; give more speakers")
     fabric = _fabric(devices, nodes, profile)
-    run = _Run(untrained_flow(corpus, profile, seed).to(fabric.device), profile, _identity(corpus, profile, seed))
-    run.restore(folder, resume)
-    compile_where_it_pays(run.model)
-    model, optimizer = fabric.setup(run.model, run.optimizer)
-    model.mark_forward_method("log_likelihood")
-    chief, earlier, slowest = fabric.is_global_zero, run.seconds, 0.0
-    if chief:
-        watched, log = _watched(corpus, profile), _Log(folder, run.step, profile.batch)
-    bar = show(
-        range(run.step, profile.iterations),
-        initial=run.step,
-        total=profile.iterations,
-        desc="training",
-        unit="step",
-        mininterval=0.5 if sys.stderr.isatty() else 60,
-        disable=not chief,
-    )
-    with _asked_to_stop() as asked:
+    chief = fabric.is_global_zero  # the process that looks and writes
+    with _alone(folder, chief), _asked_to_stop() as asked:
+        run = _Run(untrained_flow(corpus, profile, seed).to(fabric.device), profile, _identity(corpus, profile, seed))
+        run.restore(folder, resume)
+        if fabric.all_reduce(torch.tensor(float(run.step))) != run.step:
+            raise InputError(
+                f"processes see different checkpoints in {folder}; it must be one folder that all nodes share"
+            )
+        compile_where_it_pays(run.model)
+        model, optimizer = fabric.setup(run.model, run.optimizer)
+        model.mark_forward_method("log_likelihood")
+        if chief:
+            watched, log = _watched(corpus, profile), _Log(folder, run.step, profile.batch)
+            with clock.measure("save"):
+                run.save(folder)
+        bar = show(
+            range(run.step, profile.iterations),
+            initial=run.step,
+            total=profile.iterations,
+            desc="training",
+            unit="step",
+            mininterval=0.5 if sys.stderr.isatty() else 60,
+            disable=not chief,
+        )
+        earlier, stopped, late, hopeless = run.seconds, False, False, False
         for step in bar:
-            at = time.monotonic()
-            for group in optimizer.param_groups:
-                group["lr"] = profile.learning_rate * _schedule(step, profile)
-            bits = _gradient(fabric, model, _batch(speech, profile, seed, step, fabric), profile)
-            norm = fabric.clip_gradients(model, optimizer, max_norm=profile.clip, error_if_nonfinite=False)
-            stop = torch.full_like(bits, at + slowest - began > 60 * minutes or bool(asked))
-            bits, norm, stop = fabric.all_reduce(torch.stack([bits, norm, stop])).tolist()
-            if math.isfinite(bits + norm):
-                optimizer.step()
-            else:
-                bar.write(f"step {step}: {bits:g} bits per dimension, a gradient of norm {norm:g}; skipped", sys.stderr)
-            optimizer.zero_grad(set_to_none=True)
-            run.count(bits, math.isfinite(bits + norm))
-            run.seconds = earlier + time.monotonic() - began
-            look = run.step % profile.look == 0 or run.step == profile.iterations
+            with clock.measure("step"):
+                for group in optimizer.param_groups:
+                    group["lr"] = profile.learning_rate * _schedule(step, profile)
+                bits = _gradient(fabric, model, _batch(speech, profile, seed, step, fabric), profile)
+                norm = fabric.clip_gradients(model, optimizer, max_norm=profile.clip, error_if_nonfinite=False)
+                late = not clock.allows("step", "step", "look", "save", "save")  # the rest of this one, and another
+                told = torch.stack([bits, norm, *bits.new_tensor([bool(asked), late])])
+                bits, norm, stopped, late = fabric.all_reduce(told).tolist()
+                taken = math.isfinite(bits + norm)
+                if taken:
+                    optimizer.step()
+                else:
+                    bar.write(
+                        f"step {step}: {bits:g} bits per dimension, gradient of norm {norm:g}; skipped", sys.stderr
+                    )
+                optimizer.zero_grad(set_to_none=True)
+                run.count(bits, taken)
+            run.seconds = earlier + clock.passed()
+            look, hopeless = run.step % profile.look == 0 or run.step == profile.iterations, run.in_a_row >= PATIENCE
             if look:
-                valid = fabric.broadcast(_mean_bits(run.average, watched) if chief else None)
+                with clock.measure("look"):
+                    valid = fabric.broadcast(_mean_bits(run.average, watched) if chief else None)
                 run.keep_best(valid)
                 if chief:
                     bar.set_postfix_str(log.write(run, valid))
                 run.heard = []
-            if chief and (look or stop or run.in_a_row == PATIENCE):
-                run.save(folder)
-            if run.in_a_row == PATIENCE:
-                raise TrainingError(
-                    f"no finite gradient in {PATIENCE} steps in a row, the last of them step {step}; train anew with a"
-                    f" lower learning rate than {profile.learning_rate:g}. {folder} holds the checkpoints"
-                )
-            slowest = max(slowest, time.monotonic() - at)
-            if stop:
+            if chief and (look or stopped or late or hopeless):
+                with clock.measure("save"):
+                    run.save(folder)
+            if stopped or late or hopeless:
                 break
-    if asked:
+        if chief and not (stopped or hopeless):
+            _save_model(folder, run, corpus, profile, seed, fabric)
+        fabric.barrier()  # a process that leaves early may take the others with it
+    if hopeless:
+        raise TrainingError(
+            f"no finite gradient in {run.in_a_row} steps in a row, the last of them step {run.step - 1}; {folder} holds the"
+            f" checkpoints. Train anew with a lower learning rate than {profile.learning_rate:g}"
+        )
+    if stopped or asked:
         raise KeyboardInterrupt(f"stopped after step {run.step}, which is saved in {folder}")
-    if chief:
-        _save_model(folder, run, corpus, profile, seed, fabric)
     return run.chosen
 
 
@@ -225,7 +240,7 @@ class _Run:
         tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
         about = {"identity": self.identity, "run": json.dumps({name: getattr(self, name) for name in RESTORED})}
         path = folder / f"checkpoint-{self.step:07d}.safetensors"
-        save_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=about))
+        _write(path, tensors, about)
         for old in [*checkpoints(folder)[:-KEPT], *folder.glob(".checkpoint-*")]:  # the latter a kill left half written
             old.unlink()
 
@@ -234,6 +249,8 @@ class _Run:
         there = checkpoints(folder)
         if there and not resume:
             raise InputError(f"{folder} holds a training already, {there[-1].name}; resume it, or use another folder")
+        if (folder / "model.safetensors").exists() and not there:
+            raise InputError(f"{folder} holds a trained flow, and no checkpoint to go on from; use another folder")
         path, about, tensors = _newest(folder)
         if not path:
             if there:
@@ -274,11 +291,43 @@ def _newest(folder: Path) -> tuple[Path | None, dict, dict]:
 def can_go_on(folder: Path, corpus: Corpus, profile: Profile, seed: int) -> bool:
     """Whether ``train`` with these could go on in this folder, or start there."""
     path, about, _ = _newest(folder)
-    return about["identity"] == _identity(corpus, profile, seed) if path else not checkpoints(folder)
+    if path:
+        return about["identity"] == _identity(corpus, profile, seed)
+    return not checkpoints(folder) and not (folder / "model.safetensors").exists()
+
+
+def _write(path: Path, tensors: dict, about: dict | None = None) -> Path:
+    try:
+        return save_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=about))
+    except SafetensorError as error:  # a full disk, for one
+        raise OSError(f"{path} could not be written: {error}") from None
 
 
 def _under(tensors: dict, part: str) -> dict:
     return {name.removeprefix(f"{part}/"): value for name, value in tensors.items() if name.startswith(f"{part}/")}
+
+
+class _Clock:
+    """A time slot, and the longest that each kind of work has taken in it."""
+
+    def __init__(self, minutes: float):
+        self.began = time.monotonic()
+        self.end, self.longest = self.began + 60 * minutes, {}
+
+    def passed(self) -> float:
+        """Seconds since it began."""
+        return time.monotonic() - self.began
+
+    @contextmanager
+    def measure(self, kind: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.longest[kind] = max(self.longest.get(kind, 0.0), time.monotonic() - began)
+
+    def allows(self, *kinds: str) -> bool:
+        """Whether there is time for all of these; what has not been measured yet is taken to be like ten steps."""
+        unknown = 10 * self.longest.get("step", 0.0)
+        return time.monotonic() + sum(self.longest.get(kind, unknown) for kind in kinds) < self.end
 
 
 class _Log:
@@ -309,37 +358,66 @@ def _fabric(devices: int, nodes: int, profile: Profile):
     """Lightning Fabric over these devices, its processes launched."""
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     from lightning_fabric import Fabric
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-    shares = devices * nodes * profile.pieces
+    shares, tasks = devices * nodes * profile.pieces, os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))
     if min(devices, nodes, profile.pieces) < 1 or profile.batch % shares:
         raise InputError(
             f"a batch of {profile.batch} pictures cannot be shared by {devices} devices on {nodes} nodes in "
             f"{profile.pieces} pieces each; choose numbers whose product divides it"
         )
+    if tasks not in ("1", str(devices * nodes)):
+        raise InputError(
+            f"{tasks} tasks were started, and {devices} devices on {nodes} nodes asked for; let devices times nodes be"
+            " the number of tasks, or start one task"
+        )
     accelerator, strategy = "cuda" if torch.cuda.is_available() else "cpu", "ddp" if devices * nodes > 1 else "auto"
     try:
         fabric = Fabric(accelerator=accelerator, strategy=strategy, devices=devices, num_nodes=nodes)
         fabric.launch()
-    except (RuntimeError, ValueError, TypeError) as error:
+    except (MisconfigurationException, RuntimeError, ValueError, TypeError) as error:
         raise InputError(f"devices={devices}, nodes={nodes} cannot be had here: {error}") from None
     return fabric
 
 
 @contextmanager
-def _asked_to_stop() -> Iterator[list]:
-    """A list that is empty until SIGINT or SIGTERM arrives: the step at hand is finished and saved first."""
-    asked = []
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
+def _alone(folder: Path, chief: bool) -> Iterator[None]:
+    """Keep other trainings out of a folder. The lock ends with the process, however it ends."""
+    if not chief:
+        yield
         return
-    before = {
-        name: signal.signal(name, lambda number, _: asked.append(number)) for name in (signal.SIGINT, signal.SIGTERM)
-    }
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise InputError(f"another training is at work in {folder}; wait for it, or use another folder") from None
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[list]:
+    """A list that is empty until a signal asks to stop: the step at hand is finished and saved first.
+
+    SIGINT, SIGTERM, and SIGUSR1, which cluster schedulers send as a warning. A second one acts as it always does.
+    """
+    asked, before = [], {}
+
+    def restore():
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+    def note(number, _):
+        asked.append(number)
+        restore()
+
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+            if hasattr(signal, name):
+                before[getattr(signal, name)] = signal.signal(getattr(signal, name), note)
     try:
         yield asked
     finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
+        restore()
 
 
 def compile_where_it_pays(model: Glow) -> None:
@@ -394,7 +472,8 @@ def _batch(speech: Corpus, profile: Profile, seed: int, step: int, fabric=None) 
             for place, clip in zip(mine, clips)
         ]
     waves = [torch.from_numpy(clip).to(device) for clip in clips]
-    pictures = central(pictures_of(waves, gains[mine], shifts[mine])[0], counts[mine], profile.glow.frames)
+    starts = (counts - profile.glow.frames) // 2 + shifts
+    pictures = central(pictures_of(waves, gains[mine], shifts[mine])[0], starts[mine], profile.glow.frames)
     return (quantize(pictures) + noise[mine].to(device)) / 256
 
 
@@ -439,7 +518,7 @@ def _save_model(folder: Path, run: _Run, corpus: Corpus, profile: Profile, seed:
         name: (value.half() if name in halves else value).detach().cpu().contiguous()
         for name, value in model.state_dict().items()
     }
-    weights = save_atomically(folder / "model.safetensors", lambda path: save_file(tensors, path))
+    weights = _write(folder / "model.safetensors", tensors)
     split = corpus.table.groupby("split").speaker.unique()
     threads = torch.get_num_threads()
     where = torch.cuda.get_device_name() if fabric.device.type == "cuda" else f"{threads} thread{'s' * (threads > 1)}"
