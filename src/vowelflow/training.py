@@ -357,6 +357,9 @@ class _Log:
 def _fabric(devices: int, nodes: int, profile: Profile):
     """Lightning Fabric over these devices, its processes launched."""
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    warnings.filterwarnings(
+        "ignore", "Grad strides do not match"
+    )  # of 1x1 kernels, whose order in memory is no one's matter
     from lightning_fabric import Fabric
     from lightning_fabric.utilities.exceptions import MisconfigurationException
 
