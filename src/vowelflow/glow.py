@@ -34,8 +34,8 @@ torch.backends.cudnn.allow_tf32 = False
 
 LOG_2PI = math.log(2 * math.pi)
 
-# Every scale is bounded, so no step has an inverse that is infinite or lost in rounding. Shifts are not, and
-# many steps multiply: what is far from all codes of pictures may still decode to something very large.
+# Every scale is bounded, so no step has an inverse that is infinite or lost in rounding. And what a coupling's network
+# sees is bounded, so its shifts are: else one that is large makes the next one larger, over all steps, for some pictures.
 COUPLING = 2.0  # a coupling multiplies by e^-2 to e^2
 PRIOR = 4.0  # a prior's deviation, and actnorm's scale, by e^-4 to e^4
 DIAGONAL = 1.0  # the convolution's diagonal lies in e^-1 to e^1,
@@ -56,6 +56,7 @@ class GlowConfig:
     side: int = SIDE  # pixels of a picture from low to high frequency,
     frames: int | None = None  # and along time; as many, if it is not said
     scale: str = "tanh"
+    reach: float = 8.0  # bound of what coupling networks see, many times what they meet in pictures
 
     def __post_init__(self):
         object.__setattr__(self, "frames", self.side if self.frames is None else self.frames)
@@ -77,6 +78,8 @@ class GlowConfig:
             )
         if self.scale not in ("tanh", "sigmoid"):
             raise InputError(f"a coupling's scale is tanh or sigmoid, not {self.scale!r}")
+        if not (isinstance(self.reach, int | float) and self.reach > 0):
+            raise InputError(f"reach is a number above 0, not {self.reach!r}")
 
     @property
     def size(self) -> int:
@@ -112,8 +115,8 @@ class Mix(nn.Module):
         """Actnorm's start: every channel of this batch gets mean 0 and, within its bound, deviation 1."""
         mean, deviation = x.mean((0, 2, 3)), x.std((0, 2, 3))
         wanted = -deviation.clamp_min(1e-6).log() / PRIOR
-        self.shift.data = -mean
         self.log_scale.data = PRIOR * torch.atanh(wanted.clamp(-0.95, 0.95))
+        self.shift.data = -mean * bounded(self.log_scale, PRIOR).exp().detach()
 
     def factors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """L, log D, U and actnorm's log-scale."""
@@ -127,8 +130,8 @@ class Mix(nn.Module):
     def weights(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The folded convolution: weight, bias, and the log-determinant at one pixel."""
         lower, log_diagonal, upper, log_scale = self.factors()
-        weight = self.rotation.to(lower.dtype) @ lower * log_diagonal.exp() @ upper * log_scale.exp()
-        return weight, weight @ self.shift, log_diagonal.sum() + log_scale.sum()
+        mixed = self.rotation.to(lower.dtype) @ lower * log_diagonal.exp() @ upper
+        return mixed * log_scale.exp(), mixed @ self.shift, log_diagonal.sum() + log_scale.sum()
 
     def inverse_weights(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Weight and bias of the inverse, solved in float64: it is tiny."""
@@ -136,7 +139,8 @@ class Mix(nn.Module):
         unmixed = torch.linalg.solve_triangular(lower, self.rotation.T, upper=False, unitriangular=True)
         unmixed = unmixed * (-log_diagonal).exp()[:, None]
         weight = torch.linalg.solve_triangular(upper, unmixed, upper=True, unitriangular=True)
-        return (weight * (-log_scale).exp()[:, None]).to(self.shift.dtype), -self.shift
+        back = (-log_scale).exp()
+        return (weight * back[:, None]).to(self.shift.dtype), (-self.shift * back).to(self.shift.dtype)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """``(batch, channels, height, width)`` mixed, and the log-determinant at a place, one for all of them."""
@@ -162,9 +166,9 @@ def _triangle(strict: torch.Tensor) -> torch.Tensor:
 class Coupling(nn.Module):
     """Affine coupling: one half of the channels scales and shifts the other."""
 
-    def __init__(self, channels: int, hidden: int, scale: str = "tanh"):
+    def __init__(self, channels: int, hidden: int, scale: str = "tanh", reach: float = 8.0):
         super().__init__()
-        self.scale = scale
+        self.scale, self.reach = scale, reach
         self.network = nn.Sequential(
             nn.Conv2d(channels // 2, hidden, 3, padding=1),
             nn.ReLU(inplace=True),
@@ -177,6 +181,7 @@ class Coupling(nn.Module):
 
     def scale_and_shift(self, kept: torch.Tensor, autocast: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-scale and shift for the changed half, each of the shape of ``kept``."""
+        kept = bounded(kept, self.reach)
         if pays(self.network, kept):
             raw = tiled(self.network, kept, torch.bfloat16 if autocast else kept.dtype)
         else:
@@ -247,7 +252,8 @@ class Glow(nn.Module):
         for level, hidden in enumerate(config.hidden):
             channels, side, frames = 4 * channels, side // 2, frames // 2
             steps = [
-                nn.ModuleList([Mix(channels), Coupling(channels, hidden, config.scale)]) for _ in range(config.steps)
+                nn.ModuleList([Mix(channels), Coupling(channels, hidden, config.scale, config.reach)])
+                for _ in range(config.steps)
             ]
             self.levels.append(nn.ModuleList(steps))
             if level < config.levels - 1:
