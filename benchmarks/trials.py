@@ -22,7 +22,7 @@ from vowelflow.references import RECIPES
 from vowelflow.training import Profile, train
 
 PICTURES = 2_800
-BASE = Profile(learning_rate=2e-3, average=0.99, looked_at=96)
+BASE = Profile(average=0.99, looked_at=96)
 GLOW = GlowConfig()
 TRIALS = {
     "base: batch 2, rate 2e-3, 5 levels of 8 steps": BASE,
@@ -31,7 +31,6 @@ TRIALS = {
     "batch 4": replace(BASE, batch=4),
     "batch 1": replace(BASE, batch=1),
     "rate 1e-3": replace(BASE, learning_rate=1e-3),
-    "rate 3e-3": replace(BASE, learning_rate=3e-3),
     "rate 4e-3": replace(BASE, learning_rate=4e-3),
     "4 steps a level": replace(BASE, glow=replace(GLOW, steps=4)),
     "12 steps a level": replace(BASE, glow=replace(GLOW, steps=12)),
@@ -39,6 +38,8 @@ TRIALS = {
     "3 levels": replace(BASE, glow=replace(GLOW, levels=3, hidden=(16, 32, 64))),
     "widths 24 to 128": replace(BASE, glow=replace(GLOW, hidden=(24, 48, 96, 128, 128))),
     "scale sigmoid": replace(BASE, glow=replace(GLOW, scale="sigmoid")),
+    "couplings see all": replace(BASE, glow=replace(GLOW, reach=1e9)),
+    "couplings see half": replace(BASE, glow=replace(GLOW, reach=4.0)),
     "levels up or down by 6 dB": replace(BASE, gain_db=6.0),
     "begins up to 16 ms later": replace(BASE, shift=16),
 }

@@ -118,6 +118,21 @@ def test_pictures_need_not_be_square():
         model.encode(pictures.transpose(2, 3))
 
 
+def test_shifts_do_not_run_away(pictures):
+    """Whatever reaches a coupling, its network sees no more than ``reach``."""
+    torch.manual_seed(0)
+    coupling = unsettled(GlowConfig(levels=1, steps=1, hidden=(6,), side=8)).levels[0][0][1]
+    far = torch.randn(2, 2, 4, 4).sign()
+    _, shift = coupling.scale_and_shift(1e3 * far, False)
+    _, further = coupling.scale_and_shift(1e6 * far, False)
+    assert torch.allclose(shift, further, atol=1e-3) and shift.abs().max() > 0.01
+    near = 0.1 * far  # and what is usual is left as it is
+    assert torch.allclose(coupling.scale_and_shift(near, False)[1], coupling.network(near).chunk(2, 1)[0], atol=1e-3)
+    for reach in (0, -1.0, "8"):
+        with pytest.raises(InputError, match="reach is a number above 0"):
+            GlowConfig(reach=reach)
+
+
 def test_decode_inverts_encode(small, pictures):
     code = small.encode(pictures)
     assert code.flat.shape == (5, 64) and (small.decode(code) - code.image).abs().max() < 1e-5
@@ -154,7 +169,7 @@ def test_first_batch_leaves_actnorm_normal():
     x = 3 + 5 * torch.randn(16, 4, 8, 8)
     mix.initialise(x)
     scale = mix.factors()[3].detach().exp()
-    normed = (x + mix.shift.detach()[:, None, None]) * scale[:, None, None]
+    normed = x * scale[:, None, None] + mix.shift.detach()[:, None, None]
     assert normed.mean().abs() < 1e-5 and normed.std() == pytest.approx(1, abs=1e-2)
 
 
