@@ -32,6 +32,7 @@ def test_a_card_states_what_was_measured(klatt, trained):
     assert set(bits["test"]["rivals"]) == {
         *("diagonal Gaussian", "probabilistic PCA", "Gaussian mixture", "untrained flow")
     }
+    assert bits["test"]["worst"] > max(bits["test"]["speakers"].values())
     assert bits["test"]["middle"]["estimate"] > bits["test"]["estimate"]  # padding is cheap
     assert "| others | " in text and len(metrics["looks_at_test_speakers"]) == 1
     assert file_hash(trained / "model.safetensors") in text

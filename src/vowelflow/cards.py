@@ -108,7 +108,7 @@ def measure(
 def likelihood(model: Glow, speech: Corpus, draws: int, rivals: dict[str, Callable]) -> dict:
     """Bits per dimension of segments, mean over their speakers with its interval.
 
-    The flow's own, with each speaker's; ``middle``, what its ``allocation`` puts into the middle 64 ms of
+    The flow's own, with each speaker's and the ``worst`` token's; ``middle``, what its ``allocation`` puts into the middle 64 ms of
     those that are as long; ``rivals``, of simpler models, on the same pictures.
     """
     rows, lengths = [], iter(frame_count(speech))
@@ -121,8 +121,9 @@ def likelihood(model: Glow, speech: Corpus, draws: int, rivals: dict[str, Callab
             middle = central(model.allocation(pictures)[:, None], starts, MIDDLE).mean((1, 2, 3))
             row["middle"] = middle.masked_fill(torch.from_numpy(counts < MIDDLE), math.nan)
         rows.append(pd.DataFrame({name: value.numpy() for name, value in row.items()}))
-    means = pd.concat(rows, ignore_index=True).groupby(speech.table.speaker.to_numpy()).mean()
-    found = _over_speakers(means.pop("flow").to_dict()) | {"tokens": len(speech)}
+    each = pd.concat(rows, ignore_index=True)
+    means = each.groupby(speech.table.speaker.to_numpy()).mean()
+    found = _over_speakers(means.pop("flow").to_dict()) | {"tokens": len(speech), "worst": float(each.flow.max())}
     if "middle" in means:
         found["middle"] = _over_speakers(means.pop("middle").dropna().to_dict())
     return found | {"rivals": {name: _over_speakers(means[name].to_dict()) for name in means}}
@@ -266,7 +267,7 @@ def _card(folder: Path, metrics: dict) -> str:
     glow, speakers, frames = config["glow"], config["speakers"], config["glow"].get("frames", FRAMES)
     rows = [
         f"| {split} | {_told(row)} | {_told(row.get('middle'))} | {_told(best[1])} ({best[0]}) "
-        f"| {row['clusters']} | {row['tokens']:,} |"
+        f"| {row['worst']:.2f} | {row['clusters']} | {row['tokens']:,} |"
         for split, row in metrics["bits_per_dim"].items()
         for best in [min(row["rivals"].items(), key=lambda rival: rival[1]["estimate"])]
     ]
@@ -299,8 +300,8 @@ every speaker says; {metrics["draws_of_noise"]} draws of dequantization noise fo
 Of a whole picture's bits, "middle" has what the flow allocates to the middle {MIDDLE} ms of segments that are as long. Beside it
 the best of a diagonal Gaussian, probabilistic PCA, a Gaussian mixture and the flow before training.
 
-| speakers | bits | middle | best simple model | number | tokens |
-|---|---|---|---|---|---|
+| speakers | bits | middle | best simple model | worst token | number | tokens |
+|---|---|---|---|---|---|---|
 {chr(10).join(rows)}
 
 Greatest difference between a picture and its decoded code, {exact["tokens"]:,} tokens: {exact["float32"]:.1e} in float32
