@@ -40,6 +40,7 @@ COUPLING = 2.0  # a coupling multiplies by e^-2 to e^2
 PRIOR = 4.0  # a prior's deviation, and actnorm's scale, by e^-4 to e^4
 DIAGONAL = 1.0  # the convolution's diagonal lies in e^-1 to e^1,
 TRIANGLE = 2 / 3  # and its triangles within this norm of the identity
+SILENCE = 0.5 / 256  # the middle of the lowest level, where padding lies: it is 0 to the flow
 
 
 @dataclass(frozen=True)
@@ -112,11 +113,13 @@ class Mix(nn.Module):
         self.log_scale = nn.Parameter(torch.zeros(channels))
 
     def initialise(self, x: torch.Tensor) -> None:
-        """Actnorm's start: every channel of this batch gets mean 0 and, within its bound, deviation 1."""
-        mean, deviation = x.mean((0, 2, 3)), x.std((0, 2, 3))
-        wanted = -deviation.clamp_min(1e-6).log() / PRIOR
+        """Actnorm's start: every channel of this batch gets, within its bound, a root mean square of 1.
+
+        Glow's also takes the mean away. Here that would move padding, which is most of a picture, away from 0, and every
+        weight of a later step would move it on: by more than its own noise is wide, at any step of training.
+        """
+        wanted = -x.square().mean((0, 2, 3)).sqrt().clamp_min(1e-6).log() / PRIOR
         self.log_scale.data = PRIOR * torch.atanh(wanted.clamp(-0.95, 0.95))
-        self.shift.data = -mean * bounded(self.log_scale, PRIOR).exp().detach()
 
     def factors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """L, log D, U and actnorm's log-scale."""
@@ -281,7 +284,7 @@ class Glow(nn.Module):
         """
         if checkpoint < 0:
             raise InputError(f"checkpoint is a number of steps, or 0 to keep all, not {checkpoint}")
-        x, scales, log_determinants = y - 0.5, [], []
+        x, scales, log_determinants = y - SILENCE, [], []
         for level, steps in enumerate(self.levels):
             x = F.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)
             stride, log_determinant = checkpoint or len(steps), 0.0
@@ -320,7 +323,7 @@ class Glow(nn.Module):
             for mix, coupling in reversed(self.levels[level]):
                 x = mix.inverse(coupling.inverse(x))
             x = F.pixel_shuffle(x, 2)
-        return x + 0.5
+        return x + SILENCE
 
     def _last_prior(self) -> tuple[torch.Tensor, torch.Tensor]:
         return self.top[0], bounded(self.top[1], PRIOR)
