@@ -102,6 +102,8 @@ def test_a_flow_of_crops_has_a_card_too(klatt, tmp_path):
     assert "middle" not in metrics["bits_per_dim"]["test"] and metrics["exactness"]["float32"] < 1e-4
     assert metrics["bits_per_dim"]["test"]["tokens"] == len(long_enough(klatt.split["test"], 64))
     assert "it sees the middle 64 ms" in (tmp_path / "README.md").read_text()
+    assert "stored in 16 bits" in (tmp_path / "README.md").read_text()
+    assert metrics["stability"]["tokens_of"] == "test speakers"
 
 
 def test_folds_are_one_row_of_the_table(klatt, tmp_path):
@@ -113,6 +115,8 @@ def test_folds_are_one_row_of_the_table(klatt, tmp_path):
     assert list(table.index) == ["smoke-klatt (2 folds)"]
     found = [json.loads((folder / "metrics.json").read_text())["bits_per_dim"]["test"] for folder in tmp_path.iterdir()]
     values = [value for row in found for value in row["speakers"].values()]
+    columns = [name for name in table.columns if not name.endswith("middle")]
+    assert columns[:3] == ["parameters", "train", "held out"]  # in whatever order a set is walked
     assert len(values) == 4 and table["held out"].item() == f"{sum(values) / 4:.3f}"
     best = min(found[0]["rivals"], key=lambda name: sum(row["rivals"][name]["estimate"] for row in found))
     assert table["best simple model"].item() == f"{sum(row['rivals'][best]['estimate'] for row in found) / 2:.3f}"

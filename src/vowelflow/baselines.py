@@ -48,7 +48,12 @@ def densities(
     made = {
         "diagonal Gaussian": [_mixture(*one, share) for share in SHARES],
         "probabilistic PCA": [
-            _plane(PCA(min(components, len(seen) // 2), svd_solver="randomized", random_state=seed), seen, least)
+            _plane(
+                PCA(min(components, len(seen) // 2), svd_solver="randomized", random_state=seed),
+                seen,
+                mean,
+                deviation.clamp_min(least),
+            )
             for least in LEAST
         ],
         "Gaussian mixture": [_mixture(*clusters, share) for share in SHARES],
@@ -72,9 +77,8 @@ def _mixture(weights: torch.Tensor, means: torch.Tensor, variances: torch.Tensor
     return density
 
 
-def _plane(pca, seen: torch.Tensor, least: float) -> Callable:
-    """Bits under probabilistic PCA of pixels divided by their deviations, which are ``least`` at least."""
-    mean, deviation = seen.mean(0), seen.std(0, correction=0).clamp_min(least)
+def _plane(pca, seen: torch.Tensor, mean: torch.Tensor, deviation: torch.Tensor) -> Callable:
+    """Bits under probabilistic PCA of pixels less their ``mean``, divided by their ``deviation``."""
     standard = ((seen - mean) / deviation).numpy()
     scores = pca.fit_transform(standard).astype(float)
     spread, size = scores.var(0), seen.shape[1]

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from safetensors.torch import load_file
 
 from .baselines import densities
 from .corpus import FRAMES, Corpus, InputError, save_atomically
@@ -153,7 +154,8 @@ def reference_table(models: Path | None = None) -> pd.DataFrame:
         found = [one["bits_per_dim"] for one in metrics]
         whole = configs[0]["glow"].get("frames", FRAMES) == FRAMES
         row = {"parameters": f"{metrics[0]['parameters']:,}"}
-        for split in sorted({split for one in found for split in one} - {"valid"}, key=["train", "test"].__contains__):
+        others = sorted({split for one in found for split in one} - {"train", "valid", "test"})
+        for split in ("train", "test", *others):
             title = {"train": "train", "test": "held out"}.get(split, f"on {split}")
             parts = [one.get(split) for one in found]
             row[title] = _told(_pooled(parts)) if whole else "-"
@@ -207,9 +209,9 @@ def stability(model: Glow, corpus: Corpus, samples: int, lines: int, points: int
     ``step`` times, both ways, every displacement between two vowels, that between the sexes, and a random
     direction of equal norm, as found on train speakers. The tokens are of test speakers, if there are any.
     """
-    held_out = corpus.held_out("test")
-    speech = held_out if len(held_out) else corpus
-    speech = long_enough(speech, model.config.frames)
+    usable = long_enough(corpus, model.config.frames)
+    held_out = usable.held_out("test")
+    speech = held_out if len(held_out) else usable
     codes = model.encode(images(speech, frames=model.config.frames))
     rng = np.random.default_rng(0)
     pairs = [rng.choice(len(codes), 2, replace=len(codes) < 2) for _ in range(lines)]
@@ -265,6 +267,7 @@ def _spread(decoded: Iterable[torch.Tensor]) -> dict:
 def _card(folder: Path, metrics: dict) -> str:
     config = json.loads((folder / "config.json").read_text())
     glow, speakers, frames = config["glow"], config["speakers"], config["glow"].get("frames", FRAMES)
+    halves = any(value.dtype == torch.float16 for value in load_file(folder / "model.safetensors").values())
     rows = [
         f"| {split} | {_told(row)} | {_told(row.get('middle'))} | {_told(best[1])} ({best[0]}) "
         f"| {row['worst']:.2f} | {row['clusters']} | {row['tokens']:,} |"
@@ -290,7 +293,7 @@ A Glow flow from 288x288 vowel spectrograms to Gaussian codes. This card is gene
 - **Data**: the vowels {", ".join(config["vowels"])} of `{config["corpus"]}` (fingerprint {config["fingerprint"]}), train speakers only.
 - **Licence of the weights**: {config["licence"]}.
 - **Shape**: {glow["levels"]} levels of {glow["steps"]} steps, coupling widths {glow["hidden"]}, {metrics["parameters"]:,} parameters,
-  stored in 16 bits{"" if frames == FRAMES else f"; of each segment it sees the middle {frames} ms"}.
+  stored in {16 if halves else 32} bits{"" if frames == FRAMES else f"; of each segment it sees the middle {frames} ms"}.
 - **Training**: {config["steps"]:,} steps of {config["profile"]["batch"]} pictures in {config["minutes"]:.0f} minutes,
   seed {config["seed"]}, {config["machine"]}. `log.csv` has the curve.
 - **SHA-256** of `model.safetensors`: `{config["sha256"]}`
