@@ -42,8 +42,8 @@ RECIPES = {
     "cpu-speech-quarter": replace(SPEECH, share=1 / 4),
     "cpu-speech-noise": replace(SPEECH, profile="cpu-noise"),
     "cpu-speech-crop": replace(SPEECH, profile="cpu-crop"),
-    **{f"cpu-timit-sample-{fold}": Recipe("timit-sample", fold=fold, iterations=12_000) for fold in (1, 2, 3, 4)},
-    "cpu-klatt": Recipe("klatt", iterations=12_000),
+    **{f"cpu-timit-sample-{fold}": Recipe("timit-sample", fold=fold, iterations=10_000) for fold in (1, 2, 3, 4)},
+    "cpu-klatt": Recipe("klatt", iterations=10_000),
     "paper-speech": replace(SPEECH, profile="paper"),
 }
 

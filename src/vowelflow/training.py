@@ -47,10 +47,10 @@ class Profile:
     """What a training run may choose."""
 
     glow: GlowConfig = GlowConfig()
-    iterations: int = 30_000  # optimizer steps, the horizon of the schedule
+    iterations: int = 24_000  # optimizer steps, the horizon of the schedule
     batch: int = 2  # pictures a step, over all devices; each has 82,944 pixels to learn from
     pieces: int = 1  # in which a device goes through its share of a batch (gradient accumulation)
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     warmup: int = 400  # steps of linear rise; then a cosine down to nothing
     clip: float = 50.0  # largest norm of a gradient, of bits per dimension times 100
     average: float = 0.999  # of the exponential moving average of weights that analysis uses
