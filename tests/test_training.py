@@ -260,7 +260,7 @@ def test_two_processes_at_half_the_batch_each_cost_the_same(klatt, tmp_path):
     tensors, others = state(tmp_path / "two")[0], state(tmp_path / "one")[0]
     for name, value in tensors.items():  # sums in another order differ in their last bits, and six steps make that grow
         other = others[name].double()
-        assert (value.double() - other).norm() <= 0.01 * other.norm() + 1e-6, name
+        assert (value.double() - other).norm() <= 0.01 * other.norm() + 1e-3, name
     assert "2 processes" in json.loads((tmp_path / "two" / "config.json").read_text())["machine"]
 
 
