@@ -25,17 +25,16 @@ PICTURES = 2_800
 BASE = Profile(average=0.99, looked_at=96)
 GLOW = GlowConfig()
 TRIALS = {
-    "base: batch 2, rate 2e-3, 5 levels of 8 steps": BASE,
-    "batch 8, rate 1e-3": replace(BASE, batch=8, learning_rate=1e-3),
+    "base: batch 2, rate 3e-3, 5 levels of 8 steps": BASE,
     "batch 8": replace(BASE, batch=8),
     "batch 4": replace(BASE, batch=4),
     "batch 1": replace(BASE, batch=1),
     "rate 1e-3": replace(BASE, learning_rate=1e-3),
+    "rate 2e-3": replace(BASE, learning_rate=2e-3),
     "rate 4e-3": replace(BASE, learning_rate=4e-3),
     "4 steps a level": replace(BASE, glow=replace(GLOW, steps=4)),
     "12 steps a level": replace(BASE, glow=replace(GLOW, steps=12)),
     "4 levels": replace(BASE, glow=replace(GLOW, levels=4, hidden=(16, 32, 64, 96))),
-    "3 levels": replace(BASE, glow=replace(GLOW, levels=3, hidden=(16, 32, 64))),
     "widths 24 to 128": replace(BASE, glow=replace(GLOW, hidden=(24, 48, 96, 128, 128))),
     "scale sigmoid": replace(BASE, glow=replace(GLOW, scale="sigmoid")),
     "couplings see all": replace(BASE, glow=replace(GLOW, reach=1e9)),
