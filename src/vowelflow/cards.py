@@ -53,7 +53,7 @@ def measure(
     """
     model = load_model(folder)
     trained_on = json.loads((folder / "config.json").read_text())
-    if missing := {"corpus", "fingerprint", "speakers", "profile", "vowels", "licence", "steps"} - trained_on.keys():
+    if missing := {"corpus", "fingerprint", "speakers", "profile", "segments", "vowels", "licence", "steps"} - trained_on.keys():
         raise InputError(f"{folder / 'config.json'} does not say {', '.join(sorted(missing))}; fetch it or train again")
     if trained_on["fingerprint"] != corpus.fingerprint:
         raise InputError(
@@ -290,7 +290,8 @@ def _card(folder: Path, metrics: dict) -> str:
 A Glow flow from 288x288 vowel spectrograms to Gaussian codes. This card is generated from `config.json` and
 `metrics.json` beside it.
 
-- **Data**: the vowels {", ".join(config["vowels"])} of `{config["corpus"]}` (fingerprint {config["fingerprint"]}), train speakers only.
+- **Data**: {config["segments"]["train"]:,} segments of train speakers of `{config["corpus"]}` (fingerprint {config["fingerprint"]}):
+  the vowels {", ".join(config["vowels"])}.
 - **Licence of the weights**: {config["licence"]}.
 - **Shape**: {glow["levels"]} levels of {glow["steps"]} steps, coupling widths {glow["hidden"]}, {metrics["parameters"]:,} parameters,
   stored in {16 if halves else 32} bits{"" if frames == FRAMES else f"; of each segment it sees the middle {frames} ms"}.

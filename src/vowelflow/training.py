@@ -531,6 +531,7 @@ def _save_model(folder: Path, run: _Run, corpus: Corpus, profile: Profile, seed:
         "licence": corpus.licence,
         "vowels": sorted(corpus.table.phone.unique()),
         "speakers": {name: sorted(speakers) for name, speakers in split.items()},
+        "segments": corpus.table.split.value_counts().to_dict(),
         "glow": asdict(profile.glow),
         "profile": {name: value for name, value in asdict(profile).items() if name != "glow"},
         "seed": seed,
