@@ -53,7 +53,8 @@ def measure(
     """
     model = load_model(folder)
     trained_on = json.loads((folder / "config.json").read_text())
-    if missing := {"corpus", "fingerprint", "speakers", "profile", "segments", "vowels", "licence", "steps"} - trained_on.keys():
+    needed = {"corpus", "fingerprint", "speakers", "profile", "segments", "vowels", "licence", "steps"}
+    if missing := needed - trained_on.keys():
         raise InputError(f"{folder / 'config.json'} does not say {', '.join(sorted(missing))}; fetch it or train again")
     if trained_on["fingerprint"] != corpus.fingerprint:
         raise InputError(
