@@ -361,7 +361,7 @@ def test_no_train_speakers_and_no_such_profile(klatt, tmp_path):
 
 
 def test_augmentation_changes_what_is_seen_and_a_run_can_still_be_resumed(klatt, tmp_path):
-    plain, varied = SMOKE, replace(SMOKE, gain_db=6.0, shift=40)
+    plain, varied = replace(SMOKE, trim=0), replace(SMOKE, gain_db=6.0, shift=40)
     speech = klatt.filter(split="train")
     one, other = (_batch(speech, profile, 0, 5) for profile in (plain, varied))
     assert one.shape == other.shape and ((one >= 0) & (one < 1) & (other >= 0) & (other < 1)).all()
@@ -377,6 +377,20 @@ def test_augmentation_changes_what_is_seen_and_a_run_can_still_be_resumed(klatt,
     assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
     with pytest.raises(InputError, match="another corpus, profile or seed"):
         train(klatt, tmp_path / "cut", plain, resume=True)
+
+
+def test_segments_end_anywhere_within_a_step_of_an_aligner(klatt):
+    speech = klatt.filter(split="train")
+    profile, lost = replace(SMOKE, batch=64), []
+    plain, trimmed = (_batch(speech, one, 0, 0) for one in (replace(profile, trim=0), profile))
+    for row, whole, cut in zip(_draw(len(speech), 64, 0, 0), plain, trimmed, strict=True):
+        frames = int((cut[0, :257] > 1 / 256).any(0).nonzero().max()) + 1
+        lost.append(frame_count(speech)[row] - frames)
+        level = (cut - whole)[..., : frames - 25].abs().max()  # a peak may lie in what was cut off; noise is the same
+        assert level < 0.2
+    assert set(lost) == set(range(10))  # none to nine ms, and every one of them in 64 draws
+    crops = _batch(long_enough(speech, 64), replace(PROFILES["cpu-crop"], batch=8), 0, 0)
+    assert crops.shape == (8, 1, 288, 64)
 
 
 def test_the_paper_profile_has_no_augmentation():
