@@ -19,7 +19,7 @@ from safetensors.torch import load_file, safe_open
 from vowelflow import training
 from vowelflow.corpus import InputError, TrainingError
 from vowelflow.glow import Glow, GlowConfig, file_hash, load_model
-from vowelflow.spectrogram import frame_count
+from vowelflow.spectrogram import frame_count, long_enough
 from vowelflow.training import KEPT, PATIENCE, PROFILES, _batch, _draw, checkpoints, profile_named, train
 
 SMOKE = PROFILES["smoke"]
