@@ -5,10 +5,20 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vowelflow.cards import _card, _difference, _pooled, _spread, measure, reference_table, stability, worst_condition
+from vowelflow.cards import (
+    _card,
+    _difference,
+    _pooled,
+    _spread,
+    measure,
+    memory,
+    reference_table,
+    stability,
+    worst_condition,
+)
 from vowelflow.corpus import InputError
-from vowelflow.glow import file_hash, load_model
-from vowelflow.spectrogram import long_enough
+from vowelflow.glow import GlowConfig, file_hash, load_model
+from vowelflow.spectrogram import images, long_enough
 from vowelflow.training import PROFILES, train
 
 
@@ -37,6 +47,7 @@ def test_a_card_states_what_was_measured(klatt, trained):
     assert "| others | " in text and len(metrics["looks_at_test_speakers"]) == 1
     assert file_hash(trained / "model.safetensors") in text
     exact, stable = metrics["exactness"], metrics["stability"]
+    assert metrics["memory"]["samples_db"] > 0 and metrics["memory"]["held_out_db"] > 0 and "Copies would be" in text
     assert exact["tokens"] == 12 and exact["float64"] < 1e-9 < exact["float32"] < 1e-4
     assert "12 tokens" in text and "| samples of temperature 1 | 3 | 0 |" in text
     assert stable["lines"]["pictures"] == 22 and "between tokens of test speakers | 22 |" in text
@@ -138,3 +149,15 @@ def test_a_flow_of_crops_has_its_bits_in_the_middle(klatt, tmp_path):
     table = reference_table(tmp_path)
     assert table["held out"]["smoke-crop"] == "-" != table["held out"]["smoke-whole"]
     assert float(table["held out, middle"]["smoke-crop"]) > float(table["held out"]["smoke-whole"])
+
+
+def test_a_flow_that_draws_its_train_pictures_is_found_out(klatt):
+    class Copyist:
+        config = GlowConfig()
+
+        def sample(self, count, seed=0):
+            return seen[:count]
+
+    seen = images(klatt.filter(split="train").draw(4, by=("split",)))
+    found = memory(Copyist(), seen, klatt.filter(split="test"), count=4)
+    assert found["samples_db"] < 0.1 < found["held_out_db"] and found["train_pictures"] == 4

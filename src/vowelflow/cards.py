@@ -22,7 +22,7 @@ from .factors import direction, line, random_direction
 from .glow import Glow, file_hash, load_model, models_folder
 from .judges import interval
 from .references import unseen
-from .spectrogram import batches, central, frame_count, images, long_enough
+from .spectrogram import FLOOR_DB, batches, central, frame_count, images, long_enough
 from .training import Profile, untrained_flow
 
 MIDDLE = 64  # frames of a segment's middle, where there is no padding
@@ -94,6 +94,7 @@ def measure(
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "exactness": kept.get("exactness") or exactness(model, usable.take(_some(len(usable), tokens))),
         "stability": kept.get("stability") or stability(model, corpus, samples, lines),
+        "memory": memory(model, fitted, heard["test"]),
         "looks_at_test_speakers": [
             *old.get("looks_at_test_speakers", []),
             {"date": date.today().isoformat(), "sha256": weights},
@@ -229,6 +230,21 @@ def stability(model: Glow, corpus: Corpus, samples: int, lines: int, points: int
     }
 
 
+def memory(model: Glow, seen: torch.Tensor, held_out: Corpus, count: int = 200) -> dict:
+    """How far samples, and pictures of held-out speakers, are from the nearest of the train pictures ``seen``.
+
+    Medians over ``count`` of them, root mean square in dB. Samples of a flow that has learned by heart are near zero.
+    """
+
+    def nearest(pictures: torch.Tensor) -> float:
+        distance = torch.cdist(pictures.clamp(0, 1).flatten(1), seen.flatten(1)).min(1).values
+        return FLOOR_DB * distance.median().item() / model.config.size**0.5
+
+    found = {"train_pictures": len(seen), "samples_db": nearest(model.sample(count, seed=1))}
+    some = held_out.draw(count, by=("split",))
+    return found | {"held_out_db": nearest(images(some, frames=model.config.frames)) if len(some) else None}
+
+
 def worst_condition(model: Glow) -> float:
     """The largest condition number of the flow's 1x1 convolutions, without actnorm."""
     mixes = (mix for steps in model.levels for mix, _ in steps)
@@ -317,6 +333,8 @@ convolution: {metrics["stability"]["worst_condition"]:.2f}.
 |---|---|---|---|---|
 {chr(10).join(limits)}
 
+{_memory(metrics["memory"])}
+
 ## Speakers
 
 {said}
@@ -327,6 +345,14 @@ Trained on isolated vowels of few speakers; most of a picture is padding, which 
 compare only with models of the same pictures. Far from the codes of vowels it decodes to what is no picture (table above).
 Meant for study, not for making or recognising speech.
 """
+
+
+def _memory(found: dict) -> str:
+    real = "" if found["held_out_db"] is None else f", of pictures of test speakers {found['held_out_db']:.1f} dB"
+    return (
+        f"Median distance to the nearest of {found['train_pictures']:,} train pictures: of samples"
+        f" {found['samples_db']:.1f} dB{real}. Copies would be near 0."
+    )
 
 
 def _told(row: dict | None) -> str:
