@@ -13,6 +13,7 @@ from .spectrogram import SIDE
 
 NOISE = 1 / (256 * math.sqrt(12))  # deviation of the noise that makes levels continuous
 SHARES = (1e-1, 1e-2, 1e-3, 1e-4)  # of a pixel's density that may be uniform
+LOST = 1e-6  # share of the density of PCA that is uniform over all pictures
 LEAST = tuple(NOISE * times for times in (1, 8, 32, 128, 256))  # deviations that a pixel may have at least
 
 
@@ -29,6 +30,7 @@ def densities(
 
     A segment that is longer than all that were fitted must not be impossible. So a small share of the first's and the last's
     density of a pixel is uniform, and PCA's deviations have a least value; those that cost ``valid`` pictures least are taken.
+    And a picture that PCA makes nothing of is taken for one of all pictures alike: 8 bits, and not thousands.
 
     Returns:
         Of each, a function of (pictures, seed of the noise) that gives bits per dimension ``(n,)``.
@@ -90,7 +92,8 @@ def _plane(pca, seen: torch.Tensor, mean: torch.Tensor, deviation: torch.Tensor)
         flat = ((dequantize(pictures, seed).flatten(1) - mean) / deviation).numpy()
         inside = np.square(pca.transform(flat).astype(float))
         outside = np.square(flat, dtype=float).sum(1) - inside.sum(1)
-        return _bits(torch.from_numpy(-0.5 * ((inside / spread).sum(1) + outside / rest + volume)), size)
+        nats = torch.from_numpy(-0.5 * ((inside / spread).sum(1) + outside / rest + volume))
+        return _bits(torch.logaddexp(nats, torch.full_like(nats, math.log(LOST))), size)
 
     return density
 
