@@ -90,5 +90,5 @@ def test_pca_samples_have_the_mean_and_spread_of_what_they_imitate(klatt):
 
 def test_a_picture_that_pca_makes_nothing_of_costs_what_it_costs_to_know_nothing(monkeypatch):
     monkeypatch.setattr(baselines, "LEAST", (baselines.NOISE,))
-    cost = bits("probabilistic PCA", 0.2 + 0.01 * drawn(200), torch.ones(1, 1, 4, 4), components=2)
+    cost = bits("probabilistic PCA", 0.2 + 0.3 * drawn(200), torch.ones(1, 1, 4, 4), components=2)
     assert cost.item() == pytest.approx(8 - np.log2(baselines.LOST) / 16, abs=1e-3)
