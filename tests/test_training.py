@@ -258,9 +258,12 @@ def test_two_processes_at_half_the_batch_each_cost_the_same(klatt, tmp_path):
     assert done.returncode == 0, done.stderr
     assert curve(tmp_path / "two") == pytest.approx(curve(tmp_path / "one"), abs=1e-4)
     tensors, others = state(tmp_path / "two")[0], state(tmp_path / "one")[0]
-    for name, value in tensors.items():  # sums in another order differ in their last bits, and six steps make that grow
-        other = others[name].double()
-        assert (value.double() - other).norm() <= 0.01 * other.norm() + 1e-3, name
+    for name, value in tensors.items():
+        other = others[name]
+        if name.startswith("adam/"):  # a gradient's sums in another order differ, and six steps make that grow
+            assert (value.double() - other.double()).norm() <= 0.01 * other.double().norm() + 1e-3, name
+        else:
+            assert torch.allclose(value, other, rtol=1e-3, atol=1e-3), name
     assert "2 processes" in json.loads((tmp_path / "two" / "config.json").read_text())["machine"]
 
 
