@@ -8,8 +8,10 @@ import torch
 from vowelflow.cards import (
     _card,
     _difference,
+    _draws,
     _pooled,
     _spread,
+    likelihood,
     measure,
     memory,
     reference_table,
@@ -42,7 +44,8 @@ def test_a_card_states_what_was_measured(klatt, trained):
     assert set(bits["test"]["rivals"]) == {
         *("diagonal Gaussian", "probabilistic PCA", "Gaussian mixture", "untrained flow")
     }
-    assert bits["test"]["worst"] > max(bits["test"]["speakers"].values())
+    assert bits["test"]["worst"] > max(bits["test"]["speakers"].values()) and bits["test"]["lost"] == 0
+    assert [bits[name]["draws"] for name in ("train", "test")] == [1, 1]
     assert bits["test"]["middle"]["estimate"] > bits["test"]["estimate"]  # padding is cheap
     assert "| others | " in text and len(metrics["looks_at_test_speakers"]) == 1
     assert file_hash(trained / "model.safetensors") in text
@@ -82,6 +85,17 @@ def test_what_is_not_finite_is_counted_and_can_be_written(klatt, trained):
     metrics = measure(trained, klatt, draws=1, tokens=2, samples=1, lines=1)
     metrics["stability"]["samples"] |= _spread([wild])
     assert "| samples of temperature 1 | 2 | 2 | 50.0000% | 7 |" in _card(trained, metrics)
+
+
+def test_a_picture_that_a_flow_makes_nothing_of_costs_eight_bits(klatt, trained):
+    model, few = load_model(trained), klatt.take(range(4))
+    plain = likelihood(model, few, 1, {})
+    honest = model.bits_per_dim
+    model.bits_per_dim = lambda pictures, *more: honest(pictures, *more) + torch.tensor([0.0, 0, 0, 5000])
+    row = likelihood(model, few, 1, {})
+    assert plain["lost"] == 0 and row["lost"] == 1 and row["worst"] > 5000
+    assert max(row["speakers"].values()) < 8.001 and row["estimate"] > plain["estimate"]
+    assert [_draws(8, 100), _draws(8, 1000), _draws(8, 1000_000), _draws(2, 100)] == [8, 5, 1, 2]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from .spectrogram import SIDE
 
 NOISE = 1 / (256 * math.sqrt(12))  # deviation of the noise that makes levels continuous
 SHARES = (1e-1, 1e-2, 1e-3, 1e-4)  # of a pixel's density that may be uniform
-LOST = 1e-6  # share of the density of PCA that is uniform over all pictures
+LOST = 1e-6  # share of the density of PCA, and of flows on their cards, that is uniform over all pictures
 LEAST = tuple(NOISE * times for times in (1, 8, 32, 128, 256))  # deviations that a pixel may have at least
 
 
@@ -93,9 +93,18 @@ def _plane(pca, seen: torch.Tensor, mean: torch.Tensor, deviation: torch.Tensor)
         inside = np.square(pca.transform(flat).astype(float))
         outside = np.square(flat, dtype=float).sum(1) - inside.sum(1)
         nats = torch.from_numpy(-0.5 * ((inside / spread).sum(1) + outside / rest + volume))
-        return _bits(torch.logaddexp(nats, torch.full_like(nats, math.log(LOST))), size)
+        return rescued(_bits(nats, size), size)
 
     return density
+
+
+def rescued(bits: torch.Tensor, size: int) -> torch.Tensor:
+    """Bits per dimension were a share ``LOST`` of the density uniform: a picture that a model makes nothing of costs 8 bits.
+
+    Else one such picture in a thousand, whose bits may be thousands, would be all that a mean tells.
+    """
+    nats = (8 - bits.double()) * (math.log(2) * size)
+    return _bits(torch.logaddexp(nats, torch.full_like(nats, math.log(LOST))), size)
 
 
 def _bits(nats: torch.Tensor, size: int) -> torch.Tensor:

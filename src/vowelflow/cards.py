@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file
 
-from .baselines import densities
+from .baselines import LOST, densities, rescued
 from .corpus import FRAMES, Corpus, InputError, save_atomically
 from .factors import direction, line, random_direction
 from .glow import Glow, file_hash, load_model, models_folder
@@ -27,6 +27,7 @@ from .training import Profile, untrained_flow
 
 MIDDLE = 64  # frames of a segment's middle, where there is no padding
 POINTS = 11  # of a line between two tokens
+PASSES = 5000  # through the flow, at most, for the draws of noise of one group of speakers
 FITTED, CHOSEN = 2000, 100  # train and validation pictures at most for simpler models: they must fit into memory
 
 
@@ -72,7 +73,9 @@ def measure(
     )
     rivals = densities(fitted, chosen)
     untrained = untrained_flow(corpus, Profile(model.config, batch=trained_on["profile"]["batch"]), trained_on["seed"])
-    rivals["untrained flow"] = lambda pictures, seed: untrained.bits_per_dim(pictures, 1, seed)
+    rivals["untrained flow"] = lambda pictures, seed: rescued(
+        untrained.bits_per_dim(pictures, 1, seed), model.config.size
+    )
     old = json.loads((folder / "metrics.json").read_text()) if (folder / "metrics.json").is_file() else {}
     weights, kept = file_hash(folder / "model.safetensors"), {}
     if old.get("sha256") == weights:
@@ -86,11 +89,10 @@ def measure(
     metrics = {
         "sha256": weights,
         "bits_per_dim": {
-            name: likelihood(model, speech, draws if name not in ("train", "valid") else 1, rivals)
+            name: likelihood(model, speech, 1 if name in ("train", "valid") else _draws(draws, len(speech)), rivals)
             for name, speech in heard.items()
             if len(speech)
         },
-        "draws_of_noise": draws,
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "exactness": kept.get("exactness") or exactness(model, usable.take(_some(len(usable), tokens))),
         "stability": kept.get("stability") or stability(model, corpus, samples, lines),
@@ -108,10 +110,16 @@ def measure(
     return metrics
 
 
-def likelihood(model: Glow, speech: Corpus, draws: int, rivals: dict[str, Callable]) -> dict:
-    """Bits per dimension of segments, mean over their speakers with its interval.
+def _draws(most: int, tokens: int) -> int:
+    """As many draws of noise as make ``PASSES`` passes through the flow: a mean of thousands of tokens needs no more."""
+    return max(1, min(most, PASSES // tokens))
 
-    The flow's own, with each speaker's and the ``worst`` token's; ``middle``, what its ``allocation`` puts into the middle 64 ms of
+
+def likelihood(model: Glow, speech: Corpus, draws: int, rivals: dict[str, Callable]) -> dict:
+    """Bits per dimension of segments, mean over their speakers with its interval, ``rescued``.
+
+    The flow's own, with each speaker's; the ``worst`` token's, and how many are ``lost``, above 8 bits, without the rescue;
+    ``middle``, what its ``allocation`` puts into the middle 64 ms of
     those that are as long; ``rivals``, of simpler models, on the same pictures.
     """
     rows, lengths = [], iter(frame_count(speech))
@@ -125,8 +133,11 @@ def likelihood(model: Glow, speech: Corpus, draws: int, rivals: dict[str, Callab
             row["middle"] = middle.masked_fill(torch.from_numpy(counts < MIDDLE), math.nan)
         rows.append(pd.DataFrame({name: value.numpy() for name, value in row.items()}))
     each = pd.concat(rows, ignore_index=True)
+    raw = each.flow
+    each["flow"] = rescued(torch.tensor(raw.to_numpy()), model.config.size).numpy()
     means = each.groupby(speech.table.speaker.to_numpy()).mean()
-    found = _over_speakers(means.pop("flow").to_dict()) | {"tokens": len(speech), "worst": float(each.flow.max())}
+    found = _over_speakers(means.pop("flow").to_dict()) | {"tokens": len(speech), "draws": draws}
+    found |= {"worst": float(raw.max()), "lost": int((raw > 8).sum())}
     if "middle" in means:
         found["middle"] = _over_speakers(means.pop("middle").dropna().to_dict())
     return found | {"rivals": {name: _over_speakers(means[name].to_dict()) for name in means}}
@@ -287,7 +298,7 @@ def _card(folder: Path, metrics: dict) -> str:
     halves = any(value.dtype == torch.float16 for value in load_file(folder / "model.safetensors").values())
     rows = [
         f"| {split} | {_told(row)} | {_told(row.get('middle'))} | {_told(best[1])} ({best[0]}) "
-        f"| {row['worst']:.2f} | {row['clusters']} | {row['tokens']:,} |"
+        f"| {row['worst']:.2f} | {row['lost']} | {row['clusters']} | {row['tokens']:,} | {row['draws']} |"
         for split, row in metrics["bits_per_dim"].items()
         for best in [min(row["rivals"].items(), key=lambda rival: rival[1]["estimate"])]
     ]
@@ -317,12 +328,13 @@ A Glow flow from 288x288 vowel spectrograms to Gaussian codes. This card is gene
 - **SHA-256** of `model.safetensors`: `{config["sha256"]}`
 
 Bits per dimension, mean over speakers with its 95 % t interval where there are enough of them, without the sentences that
-every speaker says; {metrics["draws_of_noise"]} draws of dequantization noise for speakers the flow never met, and one for the others.
-Of a whole picture's bits, "middle" has what the flow allocates to the middle {MIDDLE} ms of segments that are as long. Beside it
+every speaker says, over so many draws of dequantization noise. A share of {LOST:g} of the density is uniform over all pictures, so that one the flow makes
+nothing of costs 8 bits; how many of these there are is under "lost", and what the worst token costs without that share beside it. Of a whole picture's bits,
+"middle" has what the flow allocates to the middle {MIDDLE} ms of segments that are as long. Beside it
 the best of a diagonal Gaussian, probabilistic PCA, a Gaussian mixture and the flow before training.
 
-| speakers | bits | middle | best simple model | worst token | number | tokens |
-|---|---|---|---|---|---|---|
+| speakers | bits | middle | best simple model | worst token | lost | number | tokens | draws |
+|---|---|---|---|---|---|---|---|---|
 {chr(10).join(rows)}
 
 Greatest difference between a picture and its decoded code, {exact["tokens"]:,} tokens: {exact["float32"]:.1e} in float32
