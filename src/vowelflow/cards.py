@@ -134,7 +134,7 @@ def likelihood(model: Glow, speech: Corpus, draws: int, rivals: dict[str, Callab
         rows.append(pd.DataFrame({name: value.numpy() for name, value in row.items()}))
     each = pd.concat(rows, ignore_index=True)
     raw = each.flow
-    each["flow"] = rescued(torch.tensor(raw.to_numpy()), model.config.size).numpy()
+    each["flow"] = rescued(torch.from_numpy(raw.to_numpy(copy=True)), model.config.size).numpy()
     means = each.groupby(speech.table.speaker.to_numpy()).mean()
     found = _over_speakers(means.pop("flow").to_dict()) | {"tokens": len(speech), "draws": draws}
     found |= {"worst": float(raw.max()), "lost": int((raw > 8).sum())}
