@@ -354,7 +354,7 @@ convolution: {metrics["stability"]["worst_condition"]:.2f}.
 ## Known faults
 
 Trained on isolated vowels of few speakers; most of a picture is padding, which is cheap to model, so bits per dimension
-compare only with models of the same pictures. Far from the codes of vowels it decodes to what is no picture (table above).
+compare only with models of the same pictures. A rare picture of a person it never met may be lost on it (first table). Far from the codes of vowels it decodes to what is no picture (table above).
 Meant for study, not for making or recognising speech.
 """
 
