@@ -181,7 +181,9 @@ def reference_table(models: Path | None = None) -> pd.DataFrame:
         row["minutes"] = f"{sum(config['minutes'] for config in configs):.0f}"
         row["machine"] = configs[0]["machine"]
         rows[name + (f" ({len(folders)} folds)" if folds else "")] = row
-    return pd.DataFrame(rows).T.fillna("-")
+    table = pd.DataFrame(rows).T.fillna("-")
+    last = ["best simple model", "minutes", "machine"]
+    return table[[name for name in table if name not in last] + [name for name in last if name in table]]
 
 
 def _pooled(parts: list[dict | None]) -> dict | None:
