@@ -40,7 +40,7 @@ RECIPES = {
     "cpu-speech": SPEECH,
     "cpu-speech-half": replace(SPEECH, share=1 / 2),
     "cpu-speech-quarter": replace(SPEECH, share=1 / 4),
-    "cpu-speech-noise": replace(SPEECH, profile="cpu-noise"),
+    "cpu-speech-noise": replace(SPEECH, profile="cpu-noise", iterations=12_000),
     "cpu-speech-crop": replace(SPEECH, profile="cpu-crop"),
     **{f"cpu-timit-sample-{fold}": Recipe("timit-sample", fold=fold, iterations=10_000) for fold in (1, 2, 3, 4)},
     "cpu-klatt": Recipe("klatt", iterations=10_000),
