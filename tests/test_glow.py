@@ -366,15 +366,11 @@ def test_cards_are_of_these_weights_and_show_what_is_asked_of_a_flow(name):
     assert (folder / "model.safetensors").stat().st_size < 8e6
     exact, stable = metrics["exactness"], metrics["stability"]
     assert exact["float32"] < 1e-4 and exact["float32_reordered"] < 1e-4 and exact["float64"] < 1e-9
-    studied = name in ("cpu-klatt", "cpu-speech")  # what readers see and hear is looked at more
-    pictures = [stable[kind]["pictures"] for kind in ("samples", "lines")]
-    assert exact["tokens"] >= (500 if studied else 100)
-    assert np.all(np.array(pictures) >= ([10_000, 5_500] if studied else [1_000, 550]))
+    assert exact["tokens"] >= 500 and stable["samples"]["pictures"] >= 10_000 and stable["lines"]["pictures"] >= 5_500
     assert all(stable[kind]["not_finite"] == 0 for kind in ("samples", "lines", "steps"))
     assert stable["samples"]["outside_share"] < 1e-3 and stable["lines"]["outside_share"] < 1e-3
-    assert (
-        stable["samples"]["largest"] < 1e5 and stable["lines"]["largest"] < 1e5
-    )  # single pixels of thousands of pictures
+    assert stable["samples"]["largest"] < 1e5
+    assert stable["lines"]["largest"] < (100 if name == "cpu-klatt" else 2000)  # one pixel of cpu-speech reaches 1,211
     assert stable["tokens_of"] == "test speakers"
 
 

@@ -45,7 +45,7 @@ def measure(
     And ``utterances.csv``: which recordings the segments of each split are from, and how many.
 
     ``likelihood`` by split, on up to ``tokens`` train tokens and all others, and on the unseen speakers of
-    ``others``, with ``draws`` of noise for speakers that the flow never met; and what becomes of the flow at its
+    ``others``, with up to ``draws`` of noise for speakers that the flow never met; and what becomes of the flow at its
     limits: ``exactness`` on up to ``tokens`` tokens, ``stability`` of samples, lines and long steps; where an
     earlier card of the same weights has these from as many, they stay. Every look at test speakers stays listed.
 
@@ -71,11 +71,8 @@ def measure(
         images(long_enough(corpus.split[split], frames).draw(count, by=("split",)), frames=frames)
         for split, count in (("train", FITTED), ("valid", CHOSEN))
     )
-    rivals = densities(fitted, chosen)
     untrained = untrained_flow(corpus, Profile(model.config, batch=trained_on["profile"]["batch"]), trained_on["seed"])
-    rivals["untrained flow"] = lambda pictures, seed: rescued(
-        untrained.bits_per_dim(pictures, 1, seed), model.config.size
-    )
+    rivals = simpler_models(fitted, chosen, untrained)
     old = json.loads((folder / "metrics.json").read_text()) if (folder / "metrics.json").is_file() else {}
     weights, kept = file_hash(folder / "model.safetensors"), {}
     if old.get("sha256") == weights:
@@ -108,6 +105,17 @@ def measure(
     save_atomically(folder / "metrics.json", lambda path: path.write_text(json.dumps(metrics, indent=2) + "\n"))
     save_atomically(folder / "README.md", lambda path: path.write_text(_card(folder, metrics)))
     return metrics
+
+
+def simpler_models(
+    train: torch.Tensor, valid: torch.Tensor, untrained: Glow, seed: int = 0
+) -> dict[str, Callable[[torch.Tensor, int], torch.Tensor]]:
+    """What a flow must do better than: ``densities`` of pictures, and the flow before training, ``rescued`` as the flow is."""
+    rivals = densities(train, valid, seed=seed)
+    rivals["untrained flow"] = lambda pictures, seed: rescued(
+        untrained.bits_per_dim(pictures, 1, seed), untrained.config.size
+    )
+    return rivals
 
 
 def _draws(most: int, tokens: int) -> int:
