@@ -102,7 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("--tokens", type=_at_least_one, default=500, metavar="N", help="to encode and decode; 500")
     measure.add_argument("--samples", type=_at_least_one, default=1000, metavar="N", help="to draw; 1000")
     measure.add_argument("--lines", type=_at_least_one, default=100, metavar="N", help="of 11 points each; 100")
-    measure.add_argument("--draws", type=_at_least_one, default=8, metavar="N", help="of dequantization noise, at most; 8")
+    measure.add_argument(
+        "--draws", type=_at_least_one, default=8, metavar="N", help="of dequantization noise, at most; 8"
+    )
     measure.add_argument(
         "--unseen", action="append", default=[], metavar="NAME", help="another corpus, whose speakers it has not met"
     )
