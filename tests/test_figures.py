@@ -57,6 +57,15 @@ def test_spectrograms_have_axes_and_one_colour_bar(klatt):
     plt.close(figure)
 
 
+def test_bits_have_a_colour_bar_of_their_own(klatt):
+    pictures = images(klatt.take([0, 1]))
+    figure = figures.allocation(pictures, 4 * pictures[:, 0], ["aa", "ae"])
+    assert [axis.get_ylabel() for axis in figure.axes[4:]] == ["dB below the peak", "bits"]
+    above, below = figure.axes[0].images[0], figure.axes[2].images[0]
+    assert below.get_clim() == (0, 8) and above.get_clim() == (-80, 0) and below.get_array().shape == (257, 288)
+    plt.close(figure)
+
+
 def test_slider_frames_follow_the_slider(klatt):
     box = figures.frame_slider(images(klatt.take(range(2))), ["first", "second"])
     slider, stack = box.children

@@ -63,10 +63,7 @@ def spectrograms(pictures, titles, columns: int = 5, milliseconds: int = FRAMES,
         squeeze=False,
     )
     for axis, picture, title in zip(axes.flat, pictures, titles, strict=False):
-        drawn = axis.imshow(
-            picture, origin="lower", aspect="auto", vmin=-FLOOR_DB, vmax=0, extent=(0, milliseconds, 0, RATE / 2000),
-            interpolation="nearest",
-        )  # fmt: skip
+        drawn = _draw(axis, picture, -FLOOR_DB, 0)
         axis.set_title(title)
     for axis in axes.flat[len(pictures) :]:
         axis.set_visible(False)
@@ -84,6 +81,29 @@ def spectrograms(pictures, titles, columns: int = 5, milliseconds: int = FRAMES,
     figure.supylabel("frequency, kHz", size=9)
     figure.colorbar(drawn, ax=axes, label="dB below the peak", shrink=0.9 if rows < 3 else 0.5)
     return figure
+
+
+def allocation(pictures, maps, titles):
+    """Pictures ``(n, 1, 288, 288)``, and below each the bits ``(n, 288, 288)`` that its pixels get, each row with a colour bar."""
+    count = len(titles)
+    figure, axes = plt.subplots(2, count, figsize=(1.4 * count + 1, 3.6), sharex=True, sharey=True, squeeze=False)
+    levels = np.clip(np.asarray(pictures)[:, 0], 0, 1) * FLOOR_DB - FLOOR_DB
+    kinds = ((levels, -FLOOR_DB, 0, "dB below the peak"), (np.asarray(maps), 0, 8, "bits"))
+    for row, (drawn, least, most, label) in zip(axes, kinds):
+        shown = [_draw(axis, one[:BINS], least, most) for axis, one in zip(row, drawn)]
+        figure.colorbar(shown[-1], ax=row, label=label)
+    for axis, title in zip(axes[0], titles):
+        axis.set_title(title)
+    figure.supxlabel("time, ms", size=9)
+    figure.supylabel("frequency, kHz", size=9)
+    return figure
+
+
+def _draw(axis, picture, least: float, most: float):
+    """One picture of 0 to 8 kHz, a column a millisecond."""
+    extent = (0, picture.shape[-1], 0, RATE / 2000)
+    limits = {"vmin": least, "vmax": most}
+    return axis.imshow(picture, origin="lower", aspect="auto", extent=extent, interpolation="nearest", **limits)
 
 
 # Mean and standard deviation of F1, then of F2, in Hz: the descriptive statistics that Hillenbrand,
