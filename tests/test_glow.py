@@ -367,7 +367,8 @@ def test_cards_are_of_these_weights_and_show_what_is_asked_of_a_flow(name):
     exact, stable = metrics["exactness"], metrics["stability"]
     assert exact["float32"] < 1e-4 and exact["float32_reordered"] < 1e-4 and exact["float64"] < 1e-9
     looked_at = (exact["tokens"], stable["samples"]["pictures"], stable["lines"]["pictures"])
-    least = (500, 10_000, 5_500) if name in ("cpu-speech", "cpu-klatt") else (100, 1_000, 1_100)  # those of the book
+    seen_and_heard = name in ("cpu-speech", "cpu-klatt")  # by readers of the book, so these are looked at more
+    least = (500, 10_000, 5_500) if seen_and_heard else (100, 1_000, 1_100)
     assert all(found >= wanted for found, wanted in zip(looked_at, least))
     assert all(stable[kind]["not_finite"] == 0 for kind in ("samples", "lines", "steps"))
     assert stable["samples"]["outside_share"] < 1e-3 and stable["lines"]["outside_share"] < 1e-3

@@ -52,7 +52,7 @@ def spectrograms(pictures, titles, columns: int = 5, milliseconds: int = FRAMES,
         titles: one a picture.
         milliseconds: how much of the time axis to draw.
     """
-    pictures = np.clip(np.asarray(pictures)[:, 0, :BINS, :milliseconds], 0, 1) * FLOOR_DB - FLOOR_DB
+    pictures = _decibels(pictures)[..., :milliseconds]
     rows, side = -(-len(pictures) // columns), min(1.75, 7.6 / columns)  # inches; a page is narrow
     figure, axes = plt.subplots(
         rows,
@@ -77,8 +77,7 @@ def spectrograms(pictures, titles, columns: int = 5, milliseconds: int = FRAMES,
             ha="center",
             weight="bold",
         )
-    figure.supxlabel("time, ms", size=9)
-    figure.supylabel("frequency, kHz", size=9)
+    _label(figure)
     figure.colorbar(drawn, ax=axes, label="dB below the peak", shrink=0.9 if rows < 3 else 0.5)
     return figure
 
@@ -87,16 +86,25 @@ def allocation(pictures, maps, titles):
     """Pictures ``(n, 1, 288, 288)``, and below each the bits ``(n, 288, 288)`` that its pixels get, each row with a colour bar."""
     count = len(titles)
     figure, axes = plt.subplots(2, count, figsize=(1.4 * count + 1, 3.6), sharex=True, sharey=True, squeeze=False)
-    levels = np.clip(np.asarray(pictures)[:, 0], 0, 1) * FLOOR_DB - FLOOR_DB
-    kinds = ((levels, -FLOOR_DB, 0, "dB below the peak"), (np.asarray(maps), 0, 8, "bits"))
+    bits = np.asarray(maps)[:, :BINS]
+    kinds = ((_decibels(pictures), -FLOOR_DB, 0, "dB below the peak"), (bits, 0, 8, "bits"))
     for row, (drawn, least, most, label) in zip(axes, kinds):
-        shown = [_draw(axis, one[:BINS], least, most) for axis, one in zip(row, drawn)]
+        shown = [_draw(axis, one, least, most) for axis, one in zip(row, drawn)]
         figure.colorbar(shown[-1], ax=row, label=label)
     for axis, title in zip(axes[0], titles):
         axis.set_title(title)
+    _label(figure)
+    return figure
+
+
+def _decibels(pictures) -> np.ndarray:
+    """Pictures ``(n, 1, 288, 288)``, clamped, as dB below the peak: the bins of 0 to 8 kHz, ``(n, 257, 288)``."""
+    return np.clip(np.asarray(pictures)[:, 0, :BINS], 0, 1) * FLOOR_DB - FLOOR_DB
+
+
+def _label(figure) -> None:
     figure.supxlabel("time, ms", size=9)
     figure.supylabel("frequency, kHz", size=9)
-    return figure
 
 
 def _draw(axis, picture, least: float, most: float):
