@@ -22,7 +22,7 @@ from .factors import direction, line, random_direction
 from .glow import Glow, file_hash, load_model, models_folder
 from .judges import interval
 from .references import unseen
-from .spectrogram import FLOOR_DB, batches, central, frame_count, images, long_enough
+from .spectrogram import FLOOR_DB, SIDE, batches, central, frame_count, images, long_enough
 from .training import Profile, untrained_flow
 
 MIDDLE = 64  # frames of a segment's middle, where there is no padding
@@ -322,10 +322,11 @@ def _card(folder: Path, metrics: dict) -> str:
         f"| {text} | {row['pictures']:,} | {row['not_finite']} | {row['outside_share']:.4%} | {row['largest']:.3g} |"
         for text, row in ((text, metrics["stability"][kind]) for kind, text in kinds.items())
     ]
+    padded = "most of a picture is padding, which is cheap to model, so " if frames == FRAMES else ""
     said = "\n".join(f"- {split}: {', '.join(names)}" for split, names in sorted(speakers.items()))
     return f"""# {folder.name}
 
-A Glow flow from 288x288 vowel spectrograms to Gaussian codes. This card is generated from `config.json` and
+A Glow flow from {SIDE}x{frames} vowel spectrograms to Gaussian codes. This card is generated from `config.json` and
 `metrics.json` beside it.
 
 - **Data**: {config["segments"]["train"]:,} segments of train speakers of `{config["corpus"]}` (fingerprint {config["fingerprint"]}):
@@ -363,7 +364,7 @@ convolution: {metrics["stability"]["worst_condition"]:.2f}.
 
 ## Known faults
 
-Trained on isolated vowels of few speakers; most of a picture is padding, which is cheap to model, so bits per dimension
+Trained on isolated vowels of few speakers; {padded}bits per dimension
 compare only with models of the same pictures. A rare picture of a person it never met may be lost on it (first table). Far from the codes of vowels it decodes to what is no picture (table above).
 Meant for study, not for making or recognising speech.
 """
