@@ -92,3 +92,8 @@ def test_a_picture_that_pca_makes_nothing_of_costs_what_it_costs_to_know_nothing
     monkeypatch.setattr(baselines, "LEAST", (baselines.NOISE,))
     cost = bits("probabilistic PCA", 0.2 + 0.3 * drawn(200), torch.ones(1, 1, 4, 4), components=2)
     assert cost.item() == pytest.approx(8 - np.log2(baselines.LOST) / 16, abs=1e-3)
+
+
+def test_a_cluster_of_one_picture_does_not_stop_the_mixture():
+    pictures = torch.cat([0.2 + 0.01 * drawn(40), torch.ones(1, 1, 4, 4)])
+    assert np.isfinite(bits("Gaussian mixture", pictures, pictures[-1:], components=2, mixed=8)).all()

@@ -14,6 +14,7 @@ from .spectrogram import SIDE
 NOISE = 1 / (256 * math.sqrt(12))  # deviation of the noise that makes levels continuous
 SHARES = (1e-1, 1e-2, 1e-3, 1e-4)  # of a pixel's density that may be uniform
 LOST = 1e-6  # share of the density of PCA, and of flows on their cards, that is uniform over all pictures
+COLLAPSED = 1e-7  # variance that keeps a cluster of one picture above 0 while a mixture is fitted: a twelfth of the noise's
 LEAST = tuple(NOISE * times for times in (1, 8, 32, 128, 256))  # deviations that a pixel may have at least
 
 
@@ -41,10 +42,11 @@ def densities(
     valid = valid if len(valid) else train[-max(1, len(train) // 10) :]
     seen = dequantize(train, seed).flatten(1)
     mixture = GaussianMixture(
-        min(mixed, max(len(seen) // 4, 1)), covariance_type="diag", reg_covar=0, random_state=seed
+        min(mixed, max(len(seen) // 4, 1)), covariance_type="diag", reg_covar=COLLAPSED, random_state=seed
     )
     mixture.fit(seen.numpy())
-    clusters = [torch.from_numpy(part).float() for part in (mixture.weights_, mixture.means_, mixture.covariances_)]
+    parts = (mixture.weights_, mixture.means_, mixture.covariances_ - COLLAPSED)
+    clusters = [torch.from_numpy(part).float() for part in parts]
     mean, deviation = seen.mean(0), seen.std(0, correction=0)
     one = [torch.ones(1), mean[None], deviation[None] ** 2]
     made = {
