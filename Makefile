@@ -1,6 +1,7 @@
 # Python 3.11 or newer and make are all that these targets need; the rest comes from PyPI and npm.
 #
 #   make study [CORPUS=auto] [ROOT=folder] [PROFILE=cpu]   run the notebooks, then build the book
+#   make evidence [CORPUS=...] [ROOT=...]   every claim in full, into results/: hours; it goes on where it was
 #   make test      unit tests, a small run of every notebook, the book with warnings as errors
 #   make book      the book again, from the notebooks last run
 #   make serve     the book at http://localhost:8000
@@ -21,10 +22,13 @@ READY := $(VENV)/.ready
 # The shell reads these from its environment, so a path may hold spaces and quotes.
 export CORPUS ROOT PROFILE
 
-.PHONY: study test book serve strip lock clean
+.PHONY: study evidence test book serve strip lock clean
 
 study: $(READY)
 	$(BIN)/vowelflow study --corpus "$$CORPUS" --profile "$$PROFILE" $${ROOT:+--root "$$ROOT"}
+
+evidence: $(READY)
+	$(BIN)/vowelflow evidence --corpus "$$CORPUS" $${ROOT:+--root "$$ROOT"}
 
 test: $(READY)
 	$(BIN)/python -m pytest

@@ -4,7 +4,6 @@ import torch
 from scipy.stats import multivariate_normal
 
 from vowelflow import baselines
-from vowelflow.spectrogram import images
 
 
 def bits(name, train, held_out, **kwargs):
@@ -77,15 +76,6 @@ def test_a_segment_longer_than_all_that_were_fitted_is_not_impossible():
 
     for name, density in baselines.densities(segments(100, 40), segments(20, 64)).items():
         assert 0 < density(segments(10, 60), 1).max() < 14, name
-
-
-def test_pca_samples_have_the_mean_and_spread_of_what_they_imitate(klatt):
-    known = images(klatt)
-    drawn = baselines.pca_gaussian_samples(known, 200, components=20)
-    assert drawn.shape == (200, 1, 288, 288) and drawn.min() >= 0 and drawn.max() <= 1
-    occupied = known.mean(0) > 0.3
-    assert (drawn.mean(0) - known.mean(0))[occupied].abs().mean() < 0.05
-    assert torch.equal(drawn[:3], baselines.pca_gaussian_samples(known, 200, components=20)[:3])
 
 
 def test_a_picture_that_pca_makes_nothing_of_costs_what_it_costs_to_know_nothing(monkeypatch):

@@ -156,3 +156,17 @@ def test_phases_or_frames_that_do_not_fit_are_refused(made):
 def test_a_picture_of_another_shape_is_refused():
     with pytest.raises(InputError, match=r"288x288, frequency x time, not \(257, 288\)"):
         sp.to_audio(torch.zeros(257, 288), torch.zeros(257, 288))
+
+
+def test_pink_noise_and_babble_have_the_ratio_that_was_asked_for(klatt):
+    clip = klatt.clip(0)
+    length = int(klatt.table.end[0] - klatt.table.start[0])
+    inside = slice(sp.LEAD, sp.LEAD + length)
+    for kind in ("white", "pink", "babble"):
+        noise = sp.add_noise(10, 3, kind, klatt)("one", clip, length) - clip
+        ratio = 10 * np.log10(np.mean(clip[inside] ** 2) / np.mean(noise[inside] ** 2))
+        assert ratio == pytest.approx(10, abs=0.5 if kind == "white" else 1e-3), kind
+        low, high = np.abs(np.fft.rfft(noise))[1:200].mean(), np.abs(np.fft.rfft(noise))[-200:].mean()
+        assert (low > 2 * high) == (kind != "white")
+    with pytest.raises(InputError, match="not 'brown'"):
+        sp.add_noise(10, kind="brown")

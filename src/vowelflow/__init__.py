@@ -30,7 +30,10 @@ _HOMES = {
     "great_circle": "factors",
     "write_results": "study",
 }
-_ROOMS = ("spectrogram", "glow", "training", "factors", "baselines", "judges", "cards", "figures", "study")
+_ROOMS = (
+    "spectrogram", "glow", "training", "factors", "baselines", "judges", "cards", "evidence", "claims", "verdicts",
+    "figures", "study",
+)  # fmt: skip
 __all__ = sorted(_HOMES)
 
 

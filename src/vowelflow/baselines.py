@@ -9,12 +9,14 @@ import numpy as np
 import torch
 
 from .glow import LOG_2PI, dequantize
-from .spectrogram import SIDE
+from .spectrogram import BINS, FLOOR_DB, magnitude
 
 NOISE = 1 / (256 * math.sqrt(12))  # deviation of the noise that makes levels continuous
 SHARES = (1e-1, 1e-2, 1e-3, 1e-4)  # of a pixel's density that may be uniform
 LOST = 1e-6  # share of the density of PCA, and of flows on their cards, that is uniform over all pictures
-COLLAPSED = 1e-7  # variance that keeps a cluster of one picture above 0 while a mixture is fitted: a twelfth of the noise's
+COLLAPSED = (
+    1e-7  # variance that keeps a cluster of one picture above 0 while a mixture is fitted: a twelfth of the noise's
+)
 LEAST = tuple(NOISE * times for times in (1, 8, 32, 128, 256))  # deviations that a pixel may have at least
 
 
@@ -113,11 +115,37 @@ def _bits(nats: torch.Tensor, size: int) -> torch.Tensor:
     return (8 - nats / math.log(2) / size).float()
 
 
-def pca_gaussian_samples(train: torch.Tensor, n: int, components: int = 32, seed: int = 0) -> torch.Tensor:
-    """Pictures ``(n, 1, 288, 288)`` drawn from a Gaussian on the training pictures' principal plane."""
-    from sklearn.decomposition import PCA
+def spectral_subtraction(pictures: torch.Tensor, noise: np.ndarray, floor: float = 0.01) -> torch.Tensor:
+    """Power spectral subtraction (Berouti et al. 1979): the noise's mean power goes, down to ``floor`` of what was there.
 
-    flat = train.flatten(1).numpy()
-    pca = PCA(min(components, len(flat) - 1), svd_solver="randomized", random_state=seed).fit(flat)
-    scores = np.random.default_rng(seed).standard_normal((n, pca.n_components_)) * pca.explained_variance_**0.5
-    return torch.from_numpy(pca.inverse_transform(scores)).float().clamp(0, 1).reshape(n, 1, SIDE, SIDE)
+    Args:
+        pictures: noisy ones ``(n, 1, 288, 288)``.
+        noise: mean power of the noise in each bin ``(n, 257)``, relative to the picture's peak.
+    """
+    power = magnitude(pictures)[:, 0].numpy() ** 2
+    left = np.maximum(power - 2 * noise[:, :, None], floor**2 * power)
+    return _picture_of(pictures, left)
+
+
+def wiener(pictures: torch.Tensor, noise: np.ndarray, smooth: float = 0.98) -> torch.Tensor:
+    """Wiener filter with the decision-directed estimate of the signal-to-noise ratio (Ephraim and Malah 1984).
+
+    Arguments as for ``spectral_subtraction``.
+    """
+    power = magnitude(pictures)[:, 0].numpy() ** 2
+    after = power / np.maximum(noise[:, :, None], 1e-12)
+    smooth = smooth ** (1 / 8)  # their frames are 8 ms apart, these 1 ms
+    gain, before = np.empty_like(after), np.maximum(after[..., 0] - 1, 0)
+    for frame in range(after.shape[-1]):
+        ratio = smooth * before + (1 - smooth) * np.maximum(after[..., frame] - 1, 0)
+        gain[..., frame] = np.maximum(ratio / (1 + ratio), 0.01)
+        before = gain[..., frame] ** 2 * after[..., frame]
+    return _picture_of(pictures, gain**2 * power)
+
+
+def _picture_of(pictures: torch.Tensor, power: np.ndarray) -> torch.Tensor:
+    """Pictures with this power ``(n, 257, frames)``, relative to their own peak; silence stays silence."""
+    levels = 1 + torch.from_numpy(10 * np.log10(np.maximum(power, 1e-12))).float() / FLOOR_DB
+    result = pictures.clone()
+    result[:, 0, :BINS] = torch.where(pictures[:, 0, :BINS] > 0, levels.clamp(0, 1), 0.0)
+    return result

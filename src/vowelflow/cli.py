@@ -119,6 +119,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     corpus.set_defaults(run=_corpus)
 
+    evidence = commands.add_parser(
+        "evidence", help="put every claim to the test, in full: hours, and it goes on where it was"
+    )
+    evidence.add_argument("--corpus", metavar="NAME", default="auto", help=f"{CORPORA}; default: auto")
+    evidence.add_argument("--root", metavar="DIR", help=ROOT)
+    evidence.add_argument("--flow", metavar="MODEL", help="default: the flows that a study of the corpus uses")
+    evidence.add_argument("--claim", metavar="ID", help="one claim alone, such as gaussian")
+    evidence.add_argument("--seed", type=int, default=0, help="default: 0")
+    evidence.set_defaults(run=_evidence)
+
+    listener = commands.add_parser(
+        "listener", help="fit the judge that listens, on speech that nothing else is tested on"
+    )
+    listener.add_argument("corpus", metavar="NAME", help="librispeech, for real speech; or klatt")
+    listener.add_argument("--root", metavar="DIR", help=ROOT)
+    listener.add_argument(
+        "--out", type=Path, metavar="FILE", help="default: models/listener-speech.safetensors, or -klatt"
+    )
+    listener.set_defaults(run=_listener)
+
     export = commands.add_parser("export", help="write a flow as ONNX, to encode and decode without torch")
     export.add_argument("model", metavar="MODEL", help="a name under models/, or a folder with weights")
     export.add_argument(
@@ -228,6 +248,35 @@ def _measure(options) -> None:
     print(f"measuring {folder}: its likelihood on every held-out token takes minutes", flush=True)
     measure(folder, speech, others, options.draws, options.tokens, options.samples, options.lines)
     print((folder / "README.md").read_text())
+
+
+def _evidence(options) -> None:
+    from .claims import run_all
+    from .evidence import FULL, open_bench
+    from .readers import load_corpus
+    from .references import flows_of
+    from .study import repository
+    from .verdicts import renew_readme, write_verdicts
+
+    speech = load_corpus(options.corpus, options.root)
+    print(speech.summary(), flush=True)
+    for flow in [options.flow] if options.flow else flows_of(speech, seed=options.seed):
+        print(f"\nthe flow: {flow}", flush=True)
+        bench = open_bench(speech, flow, FULL, options.seed, options.root)
+        print(f"verdicts: {write_verdicts(run_all(bench, options.claim))}")
+    renew_readme(repository())
+
+
+def _listener(options) -> None:
+    from .glow import models_folder
+    from .listener import fit_listener
+    from .readers import load_corpus
+
+    speech = load_corpus(options.corpus, options.root)
+    kind = "klatt" if speech.name == "klatt" else "speech"
+    found = fit_listener(speech)
+    path = found.save(options.out or models_folder() / f"listener-{kind}.safetensors")
+    print(f"{path}: right on {found.about['accuracy']} of test speakers' tokens")
 
 
 def _export(options) -> None:

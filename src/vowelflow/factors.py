@@ -38,18 +38,19 @@ def line(start, end, points: int = 7) -> torch.Tensor:
     return torch.lerp(start, end, torch.linspace(0, 1, points)[:, None])
 
 
-def great_circle(start, end, points: int = 7) -> torch.Tensor:
+def great_circle(start, end, points: int = 7, shares=None) -> torch.Tensor:
     """Spherical interpolation: the same ends as ``line``, but the norm does not sag between them.
 
     The midpoint of two independent standard normal codes has half of their squared norm; on the
-    great circle it keeps it (Shoemake 1985).
+    great circle it keeps it (Shoemake 1985). At ``shares`` of the way, or at ``points`` even ones.
     """
     start, end = vectors(start).double(), vectors(end).double()
+    share = torch.linspace(0, 1, points) if shares is None else torch.as_tensor(shares)
+    share = share.double()[:, None]
     cosine = (start * end).sum() / (start.norm() * end.norm())
     angle = torch.acos(cosine.clamp(-1, 1))
     if angle < 1e-6:
-        return line(start.float(), end.float(), points)
-    share = torch.linspace(0, 1, points, dtype=torch.float64)[:, None]
+        return torch.lerp(start, end, share).float()
     path = torch.sin((1 - share) * angle) * start + torch.sin(share * angle) * end
     return (path / torch.sin(angle)).float()
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pandas as pd
 import torch
 from scipy import stats
+from scipy.fft import dct
 
 from .corpus import FFT, FRAMES, HOP, LEAD, RATE, Corpus, InputError, frames_in
 from .spectrogram import (
@@ -20,6 +23,7 @@ from .spectrogram import (
     to_audio,
 )  # fmt: skip
 
+MELS, CEPSTRUM = 40, 13  # mel bands, and coefficients that are kept of their cosine transform
 SILENT = 0.05  # of full scale in a picture: 76 dB below it
 CEILING_HZ = {"f": 5500.0, "m": 5000.0}  # Praat's usual formant ceilings
 
@@ -119,6 +123,64 @@ def log_spectral_distance(one, other, frames) -> np.ndarray:
     return (per_frame * inside).sum(1) / inside.sum(1)
 
 
+@cache
+def _mel() -> np.ndarray:
+    import librosa
+
+    return librosa.filters.mel(sr=RATE, n_fft=FFT, n_mels=MELS)
+
+
+def _mel_power(picture, frames: slice) -> np.ndarray:
+    """Power in mel bands ``(MELS, frames)``, relative to the picture's peak."""
+    decibels = (np.clip(np.asarray(picture).reshape(-1, np.shape(picture)[-1])[:BINS, frames], 0, 1) - 1) * FLOOR_DB
+    return np.maximum(_mel() @ 10 ** (decibels / 10), 1e-10)
+
+
+def mel_cepstrum(picture, frames: slice) -> np.ndarray:
+    """Mel-cepstra ``(frames, CEPSTRUM)`` of some frames of a picture: c1 and on, so that level does not count."""
+    return dct(np.log(_mel_power(picture, frames)), axis=0, norm="ortho")[1 : CEPSTRUM + 1].T
+
+
+def mel_envelope(picture, frames: slice, frequencies) -> np.ndarray:
+    """Mean power of some frames in dB at some frequencies, Hz, linear between the centres of mel bands."""
+    import librosa
+
+    centres = librosa.mel_frequencies(MELS + 2, fmin=0, fmax=RATE / 2)[1:-1]
+    return np.interp(frequencies, centres, 10 * np.log10(_mel_power(picture, frames).mean(1)))
+
+
+def mel_cepstral_distortion(one, other, frames) -> np.ndarray:
+    """dB, mean over a segment's own frames, ``(n,)``, of c1 to c13 (Kubichek 1993): root mean square of smooth envelopes."""
+    found = []
+    for a, b, count in zip(one, other, frames):
+        gap = mel_cepstrum(a, slice(0, count)) - mel_cepstrum(b, slice(0, count))
+        found.append(10 / np.log(10) * np.sqrt((gap**2).sum(1) / MELS).mean())
+    return np.array(found)
+
+
+def segmental_snr(waves, clean, frame: int = 320) -> np.ndarray:
+    """Mean over frames of 20 ms of the ratio of ``clean`` to its error, dB, each within -10 and 35, ``(n,)``."""
+    found = []
+    for wave, truth in zip(waves, clean):
+        parts = max(len(truth) // frame, 1)
+        errors = np.array_split(wave[: len(truth)] - truth, parts)
+        ratios = [np.sum(t**2) / max(np.sum(e**2), 1e-12) for t, e in zip(np.array_split(truth, parts), errors)]
+        found.append(np.clip(10 * np.log10(np.maximum(ratios, 1e-12)), -10, 35).mean())
+    return np.array(found)
+
+
+def valley(picture, low_hz: float, high_hz: float) -> float:
+    """How far, in dB, the spectral envelope sags between two frequencies: above 0 where both have a formant of their own.
+
+    The mean power over the part that sounds, in mel bands. One formant that has moved between the two has no valley.
+    """
+    first, last = sounding(picture)
+    if last <= first or not (np.isfinite(low_hz) and np.isfinite(high_hz)):
+        return float("nan")
+    at_low, middle, at_high = mel_envelope(picture, slice(first, last), [low_hz, (low_hz * high_hz) ** 0.5, high_hz])
+    return float(min(at_low, at_high) - middle)
+
+
 def normality(values: np.ndarray) -> pd.DataFrame:
     """How far from normal each column is, after centring and scaling it by its own moments.
 
@@ -136,40 +198,62 @@ def normality(values: np.ndarray) -> pd.DataFrame:
     )
 
 
-def two_sample_auc(real: np.ndarray, normal: np.ndarray, groups, seed: int = 0) -> float:
-    """How well a classifier tells ``real`` rows from ``normal`` ones: 0.5 is not at all.
+def two_sample_auc(real: np.ndarray, normal: np.ndarray, groups, seed: int = 0) -> pd.Series:
+    """How well a classifier tells each group's ``real`` rows from its ``normal`` ones: 0.5 is not at all.
 
-    Gradient-boosted trees on the rows given, tested on groups (speakers) they were not fitted on;
-    area under the ROC curve over all rows.
+    Gradient-boosted trees on the rows given, one of each kind a token, which score groups (speakers) they were not
+    fitted on; area under the ROC curve of a group's real rows against all normal rows that the same trees scored.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.metrics import roc_auc_score
-    from sklearn.model_selection import GroupKFold, cross_val_predict
+    from sklearn.model_selection import GroupKFold
 
-    features, truth = np.concatenate([real, normal]), np.repeat([1, 0], [len(real), len(normal)])
-    both = np.concatenate([groups, groups[: len(normal)]])
-    trees = HistGradientBoostingClassifier(max_iter=60, random_state=seed)
-    folds = GroupKFold(min(5, len(np.unique(both))))
-    chance = cross_val_predict(trees, features, truth, groups=both, cv=folds, method="predict_proba")[:, 1]
-    return float(roc_auc_score(truth, chance))
+    groups, found = np.asarray(groups), {}
+    for fitted, scored in GroupKFold(min(8, len(np.unique(groups)))).split(real, groups=groups):
+        trees = HistGradientBoostingClassifier(
+            max_iter=60, min_samples_leaf=min(20, len(fitted) // 4 or 1), random_state=seed
+        )
+        trees.fit(np.concatenate([real[fitted], normal[fitted]]), np.repeat([1, 0], len(fitted)))
+        of_normal = trees.predict_proba(normal[scored])[:, 1]
+        for group in np.unique(groups[scored]):
+            of_real = trees.predict_proba(real[scored][groups[scored] == group])[:, 1]
+            truth = np.repeat([1, 0], [len(of_real), len(of_normal)])
+            found[group] = float(roc_auc_score(truth, np.concatenate([of_real, of_normal])))
+    return pd.Series(found).sort_index()
 
 
-def band_features(field, frames, bands: int = 9) -> np.ndarray:
-    """What a field ``(n, channels, frequency, time)`` looks like where it holds speech.
+def patch_features(scales, patches: int, seed: int = 0) -> np.ndarray:
+    """What patches of 64 neighbouring numbers look like, ``(n patches, 7)``: seven moments, in the order of the tokens.
 
-    Mean, standard deviation and correlation of neighbours in time, in each of ``bands``
-    frequency bands, over the part of the time axis that a segment's ``frames`` of 288 cover:
-    ``(n, 3 bands)``. A standard normal field has 0, 1 and 0.
+    Of each token, ``patches`` at places drawn by ``seed``, the finer scales in proportion to their size. Mean, deviation,
+    skewness, kurtosis, the largest magnitude, and correlations of neighbours along time and along frequency.
+
+    Args:
+        scales: fields ``(n, channels, frequency, time)`` of the same tokens.
     """
+    rng, fields = np.random.default_rng(seed), [np.asarray(scale, dtype=np.float64) for scale in scales]
+    sizes = np.array([field[0].size for field in fields], dtype=float)
     rows = []
-    for values, count in zip(np.asarray(field, dtype=np.float64), frames, strict=True):
-        width = values.shape[-1]
-        occupied = values[:, :, : max(2, round(width * count / FRAMES))]
-        for band in np.array_split(occupied, bands, axis=1):
-            left, right = band[..., :-1], band[..., 1:]
-            centred = (left - left.mean()) * (right - right.mean())
-            rows.append((band.mean(), band.std(), centred.mean() / max(left.std() * right.std(), 1e-12)))
-    return np.array(rows).reshape(len(field), -1)
+    for token in range(len(fields[0])):
+        for _ in range(patches):
+            field = fields[rng.choice(len(fields), p=sizes / sizes.sum())][token]
+            wide = min(8, field.shape[2])
+            tall = min(64 if wide == 1 else 8, field.shape[1])
+            extent = (min(field.shape[0], max(1, 64 // (tall * wide))), tall, wide)
+            starts = [int(rng.integers(whole - part + 1)) for whole, part in zip(field.shape, extent)]
+            patch = field[tuple(slice(start, start + part) for start, part in zip(starts, extent))]
+            scaled = (patch - patch.mean()) / max(patch.std(), 1e-9)
+            moments = [patch.mean(), patch.std(), (scaled**3).mean(), (scaled**4).mean(), np.abs(patch).max()]
+            rows.append([*moments, _neighbours(patch, 2), _neighbours(patch, 1)])
+    return np.array(rows)
+
+
+def _neighbours(patch: np.ndarray, axis: int) -> float:
+    """Correlation of neighbours along an axis of a patch; 0 where there are none."""
+    left, right = np.delete(patch, -1, axis), np.delete(patch, 0, axis)
+    if left.size < 2 or left.std() < 1e-9 or right.std() < 1e-9:
+        return 0.0
+    return float(((left - left.mean()) * (right - right.mean())).mean() / (left.std() * right.std()))
 
 
 def span(vectors) -> np.ndarray:

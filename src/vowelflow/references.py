@@ -84,6 +84,14 @@ def reference_model(
     return load_model(folder), folder
 
 
+def flows_of(corpus: Corpus, profile: str = "cpu", seed: int = 0, models: Path | None = None) -> list[str]:
+    """Flows that the evidence of a corpus is about: the one a study of it uses, and, where they are there, flows of its folds."""
+    _, folder = reference_model(corpus, profile, seed, models)
+    folds = [name for name, recipe in RECIPES.items() if recipe.fold and recipe.corpus == corpus.name]
+    there = [any((place / name / "config.json").is_file() for place in shelves(models)) for name in folds]
+    return [str(folder)] + ([folds[0].rsplit("-", 1)[0]] if folds and all(there) else [])
+
+
 def unseen(config: dict, corpus: Corpus) -> Corpus:
     """The segments whose speakers a flow with this ``config.json`` has neither learned from nor been chosen by."""
     met = {*config["speakers"].get("train", []), *config["speakers"].get("valid", [])}

@@ -208,17 +208,45 @@ def restore(levels: torch.Tensor) -> torch.Tensor:
     return torch.where(levels > 0, (levels + 0.5) / 256, 0.0)
 
 
-def add_noise(snr_db: float, seed: int = 0):
-    """White noise at a signal-to-noise ratio over the segment, for ``batches``, ``images`` and ``phases``.
+def add_noise(snr_db: float, seed: int = 0, kind: str = "white", voices: Corpus | None = None):
+    """Noise at a signal-to-noise ratio over the segment, for ``batches``, ``images`` and ``phases``.
 
     The noise of a segment depends on (seed, segment) alone: no two segments share theirs, and
     the same segment meets the same noise at every ratio.
+
+    Args:
+        kind: "white"; "pink", with power falling as 1 / f; or "babble", eight segments of ``voices`` at once, each repeated
+            and from another place of its own, of equal power.
+
+    Raises:
+        InputError: another kind.
     """
+    if kind not in ("white", "pink", "babble"):
+        raise InputError(f"noise is white, pink or babble, not {kind!r}")
 
     def noisy(key: str, clip: np.ndarray, length: int) -> np.ndarray:
         rng = np.random.default_rng([seed, zlib.crc32(key.encode())])
         noise = rng.standard_normal(len(clip)).astype(np.float32)
-        power = np.mean(clip[LEAD : LEAD + length] ** 2) / 10 ** (snr_db / 10)
+        if kind == "pink":
+            noise = _pink(noise)
+        elif kind == "babble":
+            noise = sum(_one_voice(voices, len(clip), rng) for _ in range(8))
+        inside = slice(LEAD, LEAD + length)
+        power = np.mean(clip[inside] ** 2) / 10 ** (snr_db / 10)
+        if kind != "white":  # whose power is 1
+            power = power / max(float(np.mean(noise[inside] ** 2)), 1e-12)
         return clip + np.sqrt(power, dtype=np.float32) * noise
 
     return noisy
+
+
+def _pink(noise: np.ndarray) -> np.ndarray:
+    spectrum = np.fft.rfft(noise)
+    return np.fft.irfft(spectrum / np.sqrt(np.arange(len(spectrum)).clip(1)), len(noise)).astype(np.float32)
+
+
+def _one_voice(voices: Corpus, length: int, rng: np.random.Generator) -> np.ndarray:
+    sound = voices.sound(int(rng.integers(len(voices))))
+    sound = np.resize(np.concatenate([sound, sound[::-1]]), length + len(sound))  # to and fro: no clicks
+    start = int(rng.integers(len(sound) - length))
+    return sound[start : start + length] / max(float(np.sqrt(np.mean(sound**2))), 1e-6)

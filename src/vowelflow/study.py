@@ -72,6 +72,15 @@ def open_corpus(corpus: str, root: str | None, profile: str):
     return speech.draw(2, by=("speaker", "phone")) if profile == "smoke" else speech
 
 
+def open_bench(speech, profile: str, seed: int = 0, root: str | None = None):
+    """What the claims of a notebook are tried on: the corpus's reference flow, at the depth of a study."""
+    from . import evidence
+    from .references import reference_model
+
+    _, folder = reference_model(speech, profile, seed)
+    return evidence.open_bench(speech, folder, evidence.SMOKE if profile == "smoke" else evidence.STUDY, seed, root)
+
+
 def sizes(profile: str) -> Sizes:
     """The sizes that go with a profile: small for ``smoke``, the defaults for the others."""
     small = Sizes(tokens=2, per_speaker=1, samples=4, pairs=2, shuffles=2, live_steps=6, fitted=40, draws=1)

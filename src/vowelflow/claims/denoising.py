@@ -1,0 +1,244 @@
+"""Section 4.5: noise goes along minus the displacement from clean to noisy codes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+
+from .. import judges
+from ..baselines import spectral_subtraction, wiener
+from ..evidence import Bench, Round
+from ..factors import random_direction
+from ..findings import Contest, false_positives, two_sided
+from ..spaces import flow_space, picture_space, top_space
+from ..spectrogram import FFT, WINDOW, add_noise, images, phases, to_audio
+
+SEEN, UNSEEN = "white", ("pink", "babble")
+
+
+def noise_of(bench: Bench, kind: str, snr: int):
+    """A noise for ``images`` and ``phases``, keyed by segment: white, pink, or four voices of the corpus at once."""
+    source = bench.tokens if kind == "babble" else None
+    return add_noise(snr, bench.seed, kind, source)
+
+
+def noise_power(bench: Bench, rows: np.ndarray, kind: str, snr: int) -> np.ndarray:
+    """Mean power of each token's noise in each bin ``(n, 257)``, relative to the peak of the noisy picture.
+
+    Another draw of the noise at the same level: what a listener to the pause before a vowel would know.
+    """
+    rng, found = np.random.default_rng([bench.seed, 5]), []
+    noisy, window = noise_of(bench, kind, snr), np.hanning(WINDOW + 1)[:-1]
+    for row in rows:
+        clip = bench.tokens.clip(int(row))
+        length = bench.table.end.iat[row] - bench.table.start.iat[row]
+        heard = noisy(f"{bench.table.utterance.iat[row]} {bench.table.start.iat[row]}", clip, length)
+        other = noisy(f"pause {rng.integers(1 << 30)}", clip, length) - clip
+        power = np.mean(
+            [np.abs(np.fft.rfft(_framed(other, k) * window, FFT)) ** 2 for k in range(0, len(other) - WINDOW, 160)], 0
+        )
+        peak = max(
+            np.abs(np.fft.rfft(_framed(heard, k) * window, FFT)).max() for k in range(0, len(heard) - WINDOW, 16)
+        )
+        found.append(power / peak**2)
+    return np.array(found)
+
+
+def _framed(wave: np.ndarray, start: int) -> np.ndarray:
+    return wave[start : start + WINDOW]
+
+
+def denoising(bench: Bench) -> dict:
+    """How much nearer the clean picture a noisy one comes, dB of log-spectral distance, at steps chosen on known speakers."""
+    rows = [(one, *parts_of(bench, one)) for one in bench.rounds]
+    found, curves, chosen = [], [], []
+    for one, fitted, tuned, tried in rows:
+        for snr in bench.depth.snrs:
+            methods = methods_of(bench, one, fitted, SEEN, snr)
+            tuning = _curve(bench, tuned, methods, SEEN, snr, bench.depth.betas)
+            best = tuning.groupby(["contestant", "beta"]).gain.mean().unstack().idxmax(axis=1)
+            chosen += [{"contestant": name, "snr": snr, "beta": beta} for name, beta in best.items()]
+            curves.append(tuning)
+            for kind in (SEEN, *UNSEEN) if snr == min(bench.depth.snrs, key=lambda s: abs(s - 10)) else (SEEN,):
+                found.append(_curve(bench, tried, methods, kind, snr, best.to_dict(), measure=True))
+    table = pd.concat(found, ignore_index=True)
+    seen = table[table.noise == SEEN]
+    values = seen.pivot_table(index="speaker", columns="contestant", values="gain", aggfunc="mean")
+    kinds = {
+        "untrained flow": "untrained", "random direction": "null", "shuffled labels": "null", "pictures": "simple",
+        "spectral subtraction": "simple", "Wiener filter": "simple",
+    }  # fmt: skip
+    metric = "gain in log-spectral distance, dB"
+    n = int(seen.token.nunique())
+    tests = [
+        Contest("denoising", "white noise, all levels", metric, 0.5, values[["flow", *kinds]], kinds, n, primary=True),
+        Contest("denoising", "white noise, top code", metric, 0.5, values[["top code", *kinds]], kinds, n, code="top"),
+    ]
+    if "noise-trained flow" in values:
+        tests.append(
+            Contest(
+                "denoising",
+                "white noise, a flow that was trained with it",
+                metric,
+                0.5,
+                values[["noise-trained flow", *kinds]],
+                kinds,
+                n,
+            )
+        )
+    for kind in UNSEEN:
+        part = table[table.noise == kind].pivot_table(
+            index="speaker", columns="contestant", values="gain", aggfunc="mean"
+        )
+        tests.append(Contest("denoising", f"{kind} noise, 10 dB", metric, 0.5, part[["flow", *kinds]], kinds, n))
+    measures = ["gain", "segmental_snr", "mel_cepstral"]
+    tuning = pd.concat(curves).groupby(["contestant", "snr", "beta"]).gain.mean().reset_index()
+    return {"tests": tests, "null": _null(bench, rows), "numbers": {
+        "table": table.groupby(["noise", "snr", "contestant"])[measures].mean().reset_index().to_dict("records"),
+        "curves": tuning.to_dict("records"),
+        "chosen": pd.DataFrame(chosen).groupby(["contestant", "snr"]).beta.mean().reset_index().to_dict("records"),
+    }}  # fmt: skip
+
+
+def parts_of(bench: Bench, one: Round) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Tokens to estimate displacements from and to choose steps on, both of known speakers, and those to try on."""
+    people = sorted(bench.table.speaker.iloc[one.known].unique())
+    for_choice = people[::4]
+    fitted = bench.some(
+        bench.rows(one.known, speaker=[p for p in people if p not in for_choice]),
+        bench.depth.moved,
+        ("speaker", "phone"),
+    )
+    tuned = bench.some(bench.rows(one.known, speaker=for_choice), bench.depth.moved, ("speaker",))
+    tried = bench.some(bench.rows(one.unseen, tests=True), 2 * bench.depth.moved, ("speaker",))
+    return fitted, tuned, tried
+
+
+def noisy_pictures(bench: Bench, rows: np.ndarray, kind: str, snr: int) -> torch.Tensor:
+    """Noisy pictures of tokens; those of one noise and level are made once."""
+    kept = bench._codes.setdefault(("noisy", kind, snr), {})
+    missing = [row for row in rows if row not in kept]
+    if missing:
+        kept.update(zip(missing, images(bench.tokens.take(missing), noise_of(bench, kind, snr))))
+    return torch.stack([kept[row] for row in rows])
+
+
+def _encoded(bench: Bench, model, rows: np.ndarray, kind: str, snr: int) -> torch.Tensor:
+    """Codes of noisy tokens; each is encoded once."""
+    kept = bench._codes.setdefault(("code", id(model), kind, snr), {})
+    missing = [row for row in rows if row not in kept]
+    if missing:
+        kept.update(zip(missing, model.encode(noisy_pictures(bench, missing, kind, snr), bench.seed).flat))
+    return torch.stack([kept[row] for row in rows])
+
+
+def methods_of(bench: Bench, one: Round, fitted: np.ndarray, kind: str, snr: int) -> dict:
+    """What takes noisy tokens and a step, and gives pictures."""
+    signs = np.random.default_rng([bench.seed, snr]).choice([-1.0, 1.0], len(bench.tokens))[fitted]
+    flip = torch.from_numpy(signs).float()[:, None]
+
+    def along(space, model, change):
+        def method(rows, noise, level, beta):
+            start = (
+                _encoded(bench, model, rows, noise, level)
+                if model
+                else space.into(noisy_pictures(bench, rows, noise, level), bench.seed)
+            )
+            return space.moved(start, change, -beta)
+
+        return method
+
+    found = {}
+    models = {"flow": one.model, "untrained flow": one.untrained}
+    if "noise" in bench.extra:
+        models["noise-trained flow"] = bench.extra["noise"]
+    for name, model in models.items():
+        each = _encoded(bench, model, fitted, kind, snr) - bench.codes(model)[fitted]
+        found[name] = along(flow_space(model), model, each.mean(0, keepdim=True))
+        if name == "flow":
+            mean = each.mean(0, keepdim=True)
+            found["top code"] = along(top_space(model), model, mean)
+            found["random direction"] = along(flow_space(model), model, random_direction(mean, bench.seed))
+            found["shuffled labels"] = along(flow_space(model), model, (flip * each).mean(0, keepdim=True))
+    shift = (noisy_pictures(bench, fitted, kind, snr) - bench.pictures[fitted]).mean(0).flatten()[None]
+    found["pictures"] = along(picture_space(), None, shift)
+    for name, enhance in (("spectral subtraction", spectral_subtraction), ("Wiener filter", wiener)):
+
+        def enhanced(rows, noise, level, beta, enhance=enhance):
+            noisy = noisy_pictures(bench, rows, noise, level)
+            return torch.lerp(noisy, enhance(noisy, noise_power(bench, rows, noise, level)), beta)
+
+        found[name] = enhanced
+    return found
+
+
+def _curve(
+    bench: Bench, rows: np.ndarray, methods: dict, kind: str, snr: int, betas, measure: bool = False
+) -> pd.DataFrame:
+    """Gain of each token by each method at each beta, or at the method's own; with what a listener would hear if ``measure``."""
+    clean, frames = bench.pictures[rows], bench.frames[rows]
+    noisy = noisy_pictures(bench, rows, kind, snr)
+    before = judges.log_spectral_distance(noisy, clean, frames)
+    found = []
+    for name, method in methods.items():
+        for beta in [betas[name]] if measure else betas:
+            pictures = noisy if beta == 0 else method(rows, kind, snr, beta)
+            part = {"gain": before - judges.log_spectral_distance(pictures, clean, frames)}
+            if measure:
+                part |= _heard(bench, rows, pictures, noisy, kind, snr)
+            found.append(pd.DataFrame(part | {
+                "contestant": name, "noise": kind, "snr": snr, "beta": beta, "token": rows,
+                "speaker": bench.table.speaker.to_numpy()[rows],
+            }))  # fmt: skip
+    return pd.concat(found, ignore_index=True)
+
+
+def _heard(bench: Bench, rows, pictures, noisy, kind: str, snr: int) -> dict:
+    """Gains in mel-cepstral distortion, and in segmental SNR of sounds with the noisy phase, dB."""
+    clean, frames = bench.pictures[rows], bench.frames[rows]
+    tokens = bench.tokens.take(rows)
+    phase, own = (_phases(bench, tokens, rows, *which) for which in ((kind, snr), (None, None)))
+
+    def sounds(some, angle):
+        return [to_audio(picture, turn, frames=int(count)) for picture, turn, count in zip(some, angle, frames)]
+
+    truth = sounds(clean, own)
+    snrs = [judges.segmental_snr(sounds(some, phase), truth) for some in (noisy, pictures)]
+    cepstral = [judges.mel_cepstral_distortion(some, clean, frames) for some in (noisy, pictures)]
+    return {"segmental_snr": snrs[1] - snrs[0], "mel_cepstral": cepstral[0] - cepstral[1]}
+
+
+def _phases(bench: Bench, tokens, rows, kind, snr) -> torch.Tensor:
+    kept = bench._codes.setdefault(("phase", kind, snr), {})
+    missing = [row for row in rows if row not in kept]
+    if missing:
+        some = bench.tokens.take(missing)
+        kept.update(zip(missing, phases(some, None if kind is None else noise_of(bench, kind, snr))))
+    return torch.stack([kept[row] for row in rows])
+
+
+def _null(bench: Bench, rows) -> dict:
+    """False positives when a coin says for every fitted token which of its two codes is the noisy one.
+
+    One token of each unseen speaker, at the lowest SNR: is the gain of a step along the false displacement another than of
+    a step against it?
+    """
+    snr, rng, p = min(bench.depth.snrs), np.random.default_rng([bench.seed, 17]), []
+    plans = []
+    for one, fitted, _, tried in rows:
+        each = _encoded(bench, one.model, fitted, SEEN, snr) - bench.codes(one.model)[fitted]
+        few = bench.some(tried, 1, ("speaker",))
+        plans.append((one, fitted, each, few, _encoded(bench, one.model, few, SEEN, snr)))
+    for _ in range(bench.depth.shuffles):
+        gains, coins = [], rng.choice([-1.0, 1.0], len(bench.tokens))
+        for one, fitted, each, few, start in plans:
+            signs = torch.from_numpy(coins[fitted]).float()[:, None]
+            change = (signs * each).mean(0, keepdim=True)
+            clean, frames = bench.pictures[few], bench.frames[few]
+            ahead, back = (
+                judges.log_spectral_distance(one.model.decode(start - way * change), clean, frames) for way in (1, -1)
+            )
+            gains += list(back - ahead)
+        p.append(two_sided(gains))
+    return false_positives(p)

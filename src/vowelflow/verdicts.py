@@ -1,0 +1,148 @@
+"""Verdicts: findings -> the tables of the book, of the README and of ``verdicts.json``."""
+
+from __future__ import annotations
+
+import html
+import json
+from pathlib import Path
+
+import pandas as pd
+from IPython.display import HTML
+
+from .claims import CLAIMS, all_findings, dumps, full_results, is_stale, results_folder
+from .corpus import save_atomically
+from .evidence import Bench
+from .findings import VERDICTS
+
+SIGNS = dict(zip(VERDICTS, ("✓", "◐", "✗", "?")))  # beside the words, never instead of them
+MARKS = ("<!-- verdicts: generated -->", "<!-- end of verdicts -->")
+
+
+def told(value, ends=None) -> str:
+    """A number with its interval, as every table has it."""
+    if value is None:
+        return "-"
+    return f"{value:.3g}" if ends is None else f"{value:.3g} ({ends[0]:.3g} to {ends[1]:.3g})"
+
+
+def _word(row: dict) -> str:
+    stale = ", but stale: code or flow have changed since" if row.get("stale") else ""
+    return f"{SIGNS[row['verdict']]} {row['verdict']}{stale}"
+
+
+def best_baseline(row: dict) -> tuple[str, dict] | None:
+    """The baseline that does best."""
+    ranked = [(name, one) for name, one in row["baselines"].items() if one["estimate"] is not None]
+    sign = 1 if row["better"] == "more" else -1
+    return max(ranked, key=lambda pair: sign * pair[1]["estimate"], default=None)
+
+
+def table(findings: list[dict], link: str | None = None, primary: bool | None = None) -> pd.DataFrame:
+    """A row a finding: what was asked, our number, the best baseline's, and the verdict; of primary ones, or of the others."""
+    rows = []
+    for row in (one for one in findings if primary in (None, one["primary"])):
+        best = best_baseline(row)
+        rows.append({
+            "claim": row["statement"] if link is None else f"[{row['statement']}]({link}{row['notebook']}.ipynb)",
+            "test": f"{row['part']}: {row['metric']}" + (f" ({row['better']} is better)" if row["metric"] else ""),
+            "ours": told(row["estimate"], row["interval"]),
+            "best baseline": "-" if best is None else f"{best[0]}: {told(best[1]['estimate'], best[1]['interval'])}",
+            "verdict": _word(row),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def show(result: dict) -> HTML:
+    """The findings of one claim with every baseline, for the chapter that measures it."""
+    parts = []
+    for row in result["findings"]:
+        title = f"{row['part']}: {row['metric']}; {row['better']} is better, margin {row['margin']}, {row['n']} items, {row['clusters']} clusters"
+        lines = [(row["contestant"], told(row["estimate"], row["interval"]), "")]
+        for name, one in row["baselines"].items():
+            lines.append(
+                (
+                    name,
+                    told(one["estimate"], one["interval"]),
+                    told(one["difference"]["estimate"], one["difference"]["interval"]),
+                )
+            )
+        lines += [(f"({name})", told(one["estimate"], one["interval"]), "") for name, one in row["beside"].items()]
+        cells = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>" for line in lines)
+        kind = "" if row["primary"] else "Exploratory. "
+        parts.append(
+            f'<table class="vf-finding"><caption>{html.escape(title)}</caption><thead><tr><th>contestant</th><th>estimate</th>'
+            f"<th>difference</th></tr></thead><tbody>{cells}</tbody></table><p>{kind}<strong>{SIGNS[row['verdict']]} "
+            f"{html.escape(row['verdict'])}</strong>: {html.escape(row['reason'])}.</p>"
+        )
+    return HTML("".join(parts))
+
+
+def agreement(here: dict, full: dict | None) -> str:
+    """Whether a small run and the full protocol come to the same verdicts, in a sentence."""
+    if full is None:
+        return "There are no full results for this corpus and flow; this run is all there is."
+    small, large = (next(row["verdict"] for row in one["findings"] if row["primary"]) for one in (here, full))
+    when = " They are stale: the code has changed since they were made." if full["stale"] else ""
+    if small == large:
+        return f"This run and the full protocol agree: {large}.{when}"
+    return f"This run says: {small}. The full protocol, with {full['findings'][0]['n']} items, says: {large}.{when}"
+
+
+def full_of(bench: Bench) -> dict[str, dict]:
+    """The full protocol's results for what a bench is of, by claim; none if they are of other recordings."""
+    found = full_results(results_folder(bench.corpus, bench.flow))
+    return {name: one for name, one in found.items() if one["provenance"]["fingerprint"] == bench.corpus.fingerprint}
+
+
+def write_verdicts(folder: Path) -> Path:
+    """``verdicts.json`` beside the full results of a corpus and a flow: all rows, and their null checks."""
+    results = full_results(folder)
+    content = {
+        "findings": all_findings(results),
+        "null": {name: one["null"] for name, one in results.items() if one["null"]},
+        "provenance": {name: one["provenance"] for name, one in results.items()},
+    }  # fmt: skip
+    return save_atomically(folder / "verdicts.json", lambda file: file.write_text(dumps(content), encoding="utf-8"))
+
+
+def load_verdicts(home: Path) -> dict[tuple[str, str], dict]:
+    """All ``verdicts.json`` under ``results/``, by corpus and flow; rows say whether they are ``stale``."""
+    found = {}
+    for file in sorted((home / "results").glob("*/*/verdicts.json")):
+        content = json.loads(file.read_text(encoding="utf-8"))
+        stale = {name for name, one in content["provenance"].items() if is_stale(one, CLAIMS[name])}
+        content["findings"] = [row | {"stale": row["claim"] in stale} for row in content["findings"]]
+        found[file.parent.parent.name, file.parent.name] = content
+    return found
+
+
+def readme_table(home: Path) -> str:
+    """The README's table: every claim's primary verdict, a column a corpus and flow."""
+    found = load_verdicts(home)
+    rows = []
+    for claim in CLAIMS.values():
+        row = {"section": claim.section, "the paper's claim": claim.statement}
+        for (corpus, flow), content in found.items():
+            primary = next((one for one in content["findings"] if one["claim"] == claim.id and one["primary"]), None)
+            row[f"{flow} on {corpus}"] = _word(primary) if primary else "-"
+        rows.append(row)
+    return markdown(pd.DataFrame(rows))
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """A table in Markdown."""
+    lines = ["| " + " | ".join(frame.columns) + " |", "|" + "---|" * len(frame.columns)]
+    lines += [
+        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in frame.itertuples(index=False)
+    ]
+    return "\n".join(lines)
+
+
+def renew_readme(home: Path) -> Path:
+    """Put ``readme_table`` between the two marks of the README."""
+    path = home / "README.md"
+    text = path.read_text(encoding="utf-8")
+    head, rest = text.split(MARKS[0])
+    tail = rest.split(MARKS[1])[1]
+    fresh = f"{head}{MARKS[0]}\n{readme_table(home)}\n{MARKS[1]}{tail}"
+    return save_atomically(path, lambda file: file.write_text(fresh, encoding="utf-8"))

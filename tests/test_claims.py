@@ -1,0 +1,162 @@
+"""Who is fitted on whom; claims resume; a stale result is called stale; tables say what findings say."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from vowelflow import claims, evidence, verdicts
+from vowelflow.claims import directions
+from vowelflow.corpus import InputError
+from vowelflow.references import reference_model
+
+
+@pytest.fixture(scope="module")
+def bench(klatt, tmp_path_factory):
+    """A bench of eight synthetic speakers and a flow of six steps."""
+    build = tmp_path_factory.mktemp("bench")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VOWELFLOW_BUILD", str(build))
+        _, folder = reference_model(klatt, "smoke")
+        yield evidence.open_bench(klatt, folder, evidence.SMOKE)
+
+
+def test_nobody_is_both_known_and_unseen(bench, klatt):
+    for one in bench.rounds:
+        known, unseen = (set(bench.table.speaker.iloc[rows]) for rows in (one.known, one.unseen))
+        assert known and unseen and not known & unseen
+        assert unseen == set(klatt.split["test"].table.speaker)
+
+
+def test_whom_the_flow_has_not_met_is_left_out_by_pairs(klatt):
+    groups = evidence._pairs_of_speakers(klatt.table)
+    assert sorted(name for group in groups for name in group) == sorted(klatt.table.speaker.unique())
+    assert all({name[0] for name in group} == {"f", "m"} for group in groups)
+
+
+def test_a_flow_that_has_met_everybody_is_refused(bench, klatt, tmp_path):
+    config = json.loads((bench.folders[0] / "config.json").read_text())
+    config["speakers"]["train"] += config["speakers"].pop("test")
+    for file in bench.folders[0].iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes()) if file.is_file() else None
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="nobody"):
+        evidence.open_bench(klatt, tmp_path, evidence.SMOKE)
+
+
+def test_codes_are_kept_and_averaged(bench, monkeypatch):
+    one = bench.rounds[0]
+    code = bench.codes(one.model)
+    assert torch.allclose(one.model.decode(code[:2]), one.model.encode(bench.pictures[:2], 0).image, atol=1e-3)
+    bench._codes.clear()
+    monkeypatch.setattr(type(one.model), "encode", lambda *_: pytest.fail("codes were kept"))
+    assert torch.equal(bench.codes(one.model), code)
+
+
+def test_the_displacement_of_vowel_holds_nothing_of_sex():
+    """A plane with vowel along one axis and sex along the other, and unequal counts."""
+    rows = [("aa", "f")] * 6 + [("aa", "m")] * 1 + [("ae", "f")] * 2 + [("ae", "m")] * 5
+    table = pd.DataFrame(rows, columns=["phone", "sex"])
+    vectors = torch.tensor([[phone == "ae", sex == "m"] for phone, sex in rows]).float()
+    for factor, wanted in (("phone", [1, 0]), ("sex", [0, 1])):
+        found = directions.displacement(vectors, directions.contrast(table, factor))
+        assert torch.allclose(found, torch.tensor([wanted]).float(), atol=1e-6)
+    assert directions.contrast(table, "phone", ["aa"] * len(rows)).any() == np.False_
+
+
+def test_shuffled_labels_keep_their_numbers_and_other_vowels():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {"speaker": list("aaaabbb"), "phone": ["aa", "iy", "ae", "ae", "aa", "aa", "ae"], "sex": list("ffffmmm")}
+    )
+    seen = set()
+    for _ in range(30):
+        fake = pd.Series(directions.shuffled(table, "phone", rng))
+        assert (
+            fake.groupby(table.speaker).apply(sorted).equals(table.phone.groupby(table.speaker).apply(sorted))
+            and fake[1] == "iy"
+        )
+        seen.add(tuple(fake))
+        assert set(zip(table.speaker, directions.shuffled(table, "sex", rng))) in (
+            {("a", "f"), ("b", "m")},
+            {("a", "m"), ("b", "f")},
+        )
+    assert len(seen) == 9
+
+
+def test_a_claim_is_measured_once_and_again_when_something_changed(bench, tmp_path, capsys, monkeypatch):
+    folder = claims.run_all(bench, "likelihood", tmp_path)
+    assert capsys.readouterr().out.startswith("likelihood ...")
+    claims.run_all(bench, "likelihood", tmp_path)
+    assert capsys.readouterr().out == "likelihood: there already\n"
+    (result,) = claims.full_results(folder).values()
+    assert not result["stale"] and result["provenance"]["speakers"] == bench.table.speaker.nunique()
+    assert claims.is_stale(result["provenance"] | {"weights": ["0"]}, claims.CLAIMS["likelihood"])
+    assert claims.is_stale(result["provenance"] | {"listener": "0"}, claims.CLAIMS["likelihood"])
+    monkeypatch.setattr(claims, "code_of", lambda claim: "another")
+    assert claims.full_results(folder)["likelihood"]["stale"]
+    with pytest.raises(InputError, match="no claim 'colour'; there are data"):
+        claims.run_all(bench, "colour", tmp_path)
+
+
+def test_a_test_that_finds_something_in_shuffled_labels_holds_nothing():
+    row = {"verdict": "holds", "reason": ""}
+    null = {"of": "labels shuffled", "share": 0.2, "interval": [0.14, 0.26]}
+    assert claims._checked(row, null)["verdict"] == "not testable here"
+    assert claims._checked(row, null | {"interval": [0.03, 0.09]}) == row == claims._checked(row, None)
+
+
+def test_comments_and_docstrings_are_no_code(tmp_path):
+    file = tmp_path / "room.py"
+    file.write_text('"""One."""\n\n\ndef f(x):\n    """Two."""\n    return x  # three\n')
+    before = claims._bare(file)
+    file.write_text('"""Other."""\ndef f(x):\n    # more\n    return x\n')
+    assert claims._bare(file) == before
+    file.write_text('"""Other."""\ndef f(x):\n    return -x\n')
+    assert claims._bare(file) != before
+
+
+def test_every_claim_of_the_protocol_has_an_entry_with_what_it_must_tell(bench):
+    for name in ("likelihood", "unsupervised", "samples"):
+        result = claims.measure(name, bench)
+        json.dumps(result, allow_nan=False)
+        for row in result["findings"]:
+            assert row["verdict"] in verdicts.VERDICTS and row["reason"] and row["baselines"]
+            assert {
+                "estimate",
+                "interval",
+                "n",
+                "clusters",
+                "scale",
+                "margin",
+                "statement",
+                "section",
+                "notebook",
+            } <= row.keys()
+        assert sum(row["primary"] for row in result["findings"]) == 1
+        assert "holds" in verdicts.show(result).data or "not" in verdicts.show(result).data
+
+
+def test_an_independent_reading_of_timit_finds_the_same(timit_folder, bench):
+    from dataclasses import replace
+
+    from vowelflow import load_corpus
+
+    speech = load_corpus("timit-sample", timit_folder)
+    found = claims.data.data(replace(bench, corpus=speech, root=str(timit_folder)))
+    assert (found["tests"][0].values.reader == 1).all() and found["tests"][0].exact == 1
+    fewer = replace(speech, table=speech.table.iloc[1:].reset_index(drop=True))
+    found = claims.data.data(replace(bench, corpus=fewer, root=str(timit_folder)))
+    assert (found["tests"][0].values.reader < 1).sum() == 1
+
+
+def test_tables_and_the_readme_are_made_from_verdicts(bench, tmp_path):
+    verdicts.write_verdicts(claims.run_all(bench, "likelihood", tmp_path))
+    (tmp_path / "README.md").write_text(f"before\n{verdicts.MARKS[0]}\nlast year\n{verdicts.MARKS[1]}\nafter\n")
+    text = verdicts.renew_readme(tmp_path).read_text()
+    assert text.startswith("before\n") and text.endswith("\nafter\n") and "last year" not in text
+    assert f"| {bench.flow} on klatt |" in text and "? not testable here" in text
+    shown = verdicts.table(verdicts.load_verdicts(tmp_path)["klatt", bench.flow]["findings"], link="")
+    assert shown.claim[0].endswith("(03_distributions.ipynb)") and "stale" not in shown.verdict[0]

@@ -1,0 +1,95 @@
+"""A token that does not walk stays where it is, in every space; who walks, walks as said."""
+
+import numpy as np
+import pytest
+import torch
+
+from vowelflow import spaces
+from vowelflow.glow import Glow, GlowConfig, dequantize
+from vowelflow.spectrogram import images
+
+
+@pytest.fixture(scope="module")
+def pictures(klatt):
+    return images(klatt.take(range(0, 80, 10)))
+
+
+@pytest.fixture(scope="module")
+def flow(pictures):
+    torch.manual_seed(0)
+    model = Glow(GlowConfig(levels=3, steps=1, hidden=(4, 4, 4))).eval().requires_grad_(False)
+    model.initialise(dequantize(pictures))
+    return model
+
+
+def all_spaces(flow, pictures):
+    return [
+        spaces.flow_space(flow),
+        spaces.flow_circle(flow),
+        spaces.picture_space(),
+        spaces.cepstral_space(),
+    ]
+
+
+def test_there_and_back_is_the_dequantized_picture(flow, pictures):
+    for space in all_spaces(flow, pictures):
+        vectors = space.into(pictures, 0)
+        assert torch.allclose(
+            space.moved(vectors, torch.zeros_like(vectors[:1]), 1.0), dequantize(pictures), atol=1e-4
+        ), space.name
+        for share, end in ((0.0, pictures[:4]), (1.0, pictures[4:])):
+            assert torch.allclose(space.between(vectors[:4], vectors[4:], share), dequantize(end), atol=1e-3), (
+                space.name
+            )
+
+
+def test_a_line_among_pictures_is_a_cross_fade_and_a_displacement_their_difference(pictures):
+    space = spaces.picture_space()
+    vectors = space.into(pictures, 0)
+    assert torch.allclose(
+        space.between(vectors[:1], vectors[1:2], 0.5),
+        (dequantize(pictures[:1]) + dequantize(pictures[1:2])) / 2,
+        atol=1e-6,
+    )
+    moved = space.moved(vectors[:1], vectors[1:2] - vectors[:1], 1.0)
+    assert torch.allclose(moved, dequantize(pictures[1:2]), atol=1e-6)
+
+
+def test_an_untrained_flow_is_linear_and_so_a_cross_fade(flow, pictures):
+    """Its couplings start as nothing: what it gains over pictures, training has taught it."""
+    one, other = flow.encode(pictures[:1]), flow.encode(pictures[1:2])
+    fade = (one.image + other.image) / 2
+    assert torch.allclose(flow.decode(torch.lerp(one.flat, other.flat, 0.5)), fade, atol=1e-3)
+
+
+def test_in_the_cepstrum_harmonics_stay_those_of_the_nearer_end(pictures):
+    space = spaces.cepstral_space()
+    vectors = space.into(pictures, 0)
+    rest = space.into(space.between(vectors[:1], vectors[1:2], 0.25), 0)[:, space.part :]
+    assert torch.allclose(rest[:, ::97], vectors[:1, space.part :: 97], atol=0.05)
+
+
+def test_the_top_code_walks_and_the_rest_is_drawn(flow, pictures):
+    space = spaces.top_space(flow)
+    vectors = space.into(pictures, 0)
+    back = flow.encode(space.moved(vectors, torch.zeros_like(vectors[:1]), 1.0).clamp(0, 1)).flat
+    assert space.part == flow.top_size < vectors.shape[1]
+    kept = space._completed(vectors, vectors)
+    assert torch.equal(kept[:, : space.part], vectors[:, : space.part])
+    assert not torch.allclose(kept[:, space.part :], vectors[:, space.part :]) and back.shape == vectors.shape
+
+
+def test_pca_keeps_what_it_was_fitted_on(pictures):
+    space = spaces.pca_space(pictures)
+    scores = space.into(pictures, 0)
+    assert scores.shape == (8, 7)
+    assert (space.back(scores) - dequantize(pictures)).square().mean() < 1e-3
+
+
+def test_simple_samples_are_pictures_and_repeatable(pictures):
+    drawn = spaces.sample_spaces(pictures, 5)
+    again = spaces.sample_spaces(pictures, 5)
+    for name in ("PCA-Gaussian", "mixture"):
+        assert drawn[name].shape == (5, 1, 288, 288) and 0 <= drawn[name].min() and drawn[name].max() <= 1
+        assert torch.equal(drawn[name], again[name])
+    assert np.isfinite(drawn["mixture"].numpy()).all()
