@@ -11,6 +11,7 @@ from vowelflow.cards import (
     _draws,
     _pooled,
     _spread,
+    learning_curve,
     likelihood,
     measure,
     memory,
@@ -20,6 +21,7 @@ from vowelflow.cards import (
 )
 from vowelflow.corpus import InputError
 from vowelflow.glow import GlowConfig, file_hash, load_model
+from vowelflow.judges import interval
 from vowelflow.spectrogram import images, long_enough
 from vowelflow.training import PROFILES, train
 
@@ -175,3 +177,20 @@ def test_a_flow_that_draws_its_train_pictures_is_found_out(klatt):
     seen = images(klatt.filter(split="train").draw(4, by=("split",)))
     found = memory(Copyist(), seen, klatt.filter(split="test"), count=4)
     assert found["samples_db"] < 0.1 < found["held_out_db"] and found["train_pictures"] == 4
+
+
+def test_the_learning_curve_compares_speaker_by_speaker(tmp_path):
+    people = [f"s{k}" for k in range(10)]
+    for name, more in (("flow-half", 0.25), ("flow", 0.0)):
+        bits = {who: 1.0 + k / 10 + more for k, who in enumerate(people)}
+        row = interval(list(bits.values())) | {"speakers": bits}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.json").write_text(json.dumps({"bits_per_dim": {"train": row, "test": row}}))
+        (tmp_path / name / "config.json").write_text(
+            json.dumps({"segments": {"train": 7}, "speakers": {"train": people}})
+        )
+    table = learning_curve("flow", tmp_path)
+    assert list(table.index) == ["a half", "all"] and table["train speakers"].tolist() == [10, 10]
+    assert table["test, more than all"].tolist() == ["0.250 (0.250 to 0.250)", "-"]
+    assert table.loc["a half", "test"].startswith("1.700 (")
+    assert len(learning_curve("nobody", tmp_path)) == 0

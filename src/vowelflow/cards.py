@@ -194,6 +194,27 @@ def reference_table(models: Path | None = None) -> pd.DataFrame:
     return table[[name for name in table if name not in last] + [name for name in last if name in table]]
 
 
+def learning_curve(name: str = "cpu-speech", models: Path | None = None) -> pd.DataFrame:
+    """A row for each flow of less speech than ``name`` and for itself, from their cards: a quarter, a half, all.
+
+    Train tokens and speakers; bits per dimension of each group of people it never met, as texts; and of each group how many more
+    they are than with all speech, speaker by speaker.
+    """
+    base, rows = models or models_folder(), {}
+    folders = {"a quarter": f"{name}-quarter", "a half": f"{name}-half", "all": name}
+    cards = {share: base / folder / "metrics.json" for share, folder in folders.items()}
+    found = {share: json.loads(card.read_text())["bits_per_dim"] for share, card in cards.items() if card.is_file()}
+    for share, told in found.items() if "all" in found else ():
+        config = json.loads((base / folders[share] / "config.json").read_text())
+        row = {"train tokens": config["segments"]["train"], "train speakers": len(config["speakers"]["train"])}
+        for group in [group for group in found["all"] if group not in ("train", "valid")]:
+            row[group] = _told(told[group])
+            each = pd.Series(told[group]["speakers"]) - pd.Series(found["all"][group]["speakers"])
+            row[f"{group}, more than all"] = _told(interval(each)) if share != "all" else "-"
+        rows[share] = row
+    return pd.DataFrame(rows).T
+
+
 def _pooled(parts: list[dict | None]) -> dict | None:
     """The speakers of several rows as those of one; somebody who is in more of them counts once, with the mean."""
     if None in parts:

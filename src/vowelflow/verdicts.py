@@ -22,7 +22,11 @@ def told(value, ends=None) -> str:
     """A number with its interval, as every table has it."""
     if value is None:
         return "-"
-    return f"{value:.3g}" if ends is None else f"{value:.3g} ({ends[0]:.3g} to {ends[1]:.3g})"
+    return _short(value) if ends is None else f"{_short(value)} ({_short(ends[0])} to {_short(ends[1])})"
+
+
+def _short(value: float) -> str:
+    return (f"{value:.3f}" if abs(value) < 100 else f"{value:.3g}").replace("-0.000", "0.000")
 
 
 def _word(row: dict) -> str:
@@ -44,7 +48,7 @@ def table(findings: list[dict], link: str | None = None, primary: bool | None = 
         best = best_baseline(row)
         rows.append({
             "claim": row["statement"] if link is None else f"[{row['statement']}]({link}{row['notebook']}.ipynb)",
-            "test": f"{row['part']}: {row['metric']}" + (f" ({row['better']} is better)" if row["metric"] else ""),
+            "test": f"{row['part']}: {row['metric']} ({row['better']} is better)" if row["metric"] else "-",
             "ours": told(row["estimate"], row["interval"]),
             "best baseline": "-" if best is None else f"{best[0]}: {told(best[1]['estimate'], best[1]['interval'])}",
             "verdict": _word(row),
@@ -53,28 +57,29 @@ def table(findings: list[dict], link: str | None = None, primary: bool | None = 
 
 
 def show(result: dict) -> HTML:
-    """The findings of one claim with every baseline, for the chapter that measures it."""
-    parts = []
-    for row in result["findings"]:
-        title = f"{row['part']}: {row['metric']}; {row['better']} is better, margin {row['margin']}, {row['n']} items, {row['clusters']} clusters"
-        lines = [(row["contestant"], told(row["estimate"], row["interval"]), "")]
-        for name, one in row["baselines"].items():
-            lines.append(
-                (
-                    name,
-                    told(one["estimate"], one["interval"]),
-                    told(one["difference"]["estimate"], one["difference"]["interval"]),
-                )
-            )
-        lines += [(f"({name})", told(one["estimate"], one["interval"]), "") for name, one in row["beside"].items()]
-        cells = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>" for line in lines)
-        kind = "" if row["primary"] else "Exploratory. "
-        parts.append(
-            f'<table class="vf-finding"><caption>{html.escape(title)}</caption><thead><tr><th>contestant</th><th>estimate</th>'
-            f"<th>difference</th></tr></thead><tbody>{cells}</tbody></table><p>{kind}<strong>{SIGNS[row['verdict']]} "
-            f"{html.escape(row['verdict'])}</strong>: {html.escape(row['reason'])}.</p>"
+    """The findings of one claim with every baseline, for the chapter that measures it; exploratory ones folded away."""
+    primary, others = ([one for one in result["findings"] if one["primary"] is kind] for kind in (True, False))
+    shown = "".join(map(_finding, primary))
+    if others:
+        shown += (
+            f"<details><summary>Exploratory: {len(others)} more</summary>{''.join(map(_finding, others))}</details>"
         )
-    return HTML("".join(parts))
+    return HTML(shown)
+
+
+def _finding(row: dict) -> str:
+    title = f"{row['part']}: {row['metric']}; {row['better']} is better, margin {row['margin']}, {row['n']} items, {row['clusters']} clusters"
+    lines = [(row["contestant"], told(row["estimate"], row["interval"]), "")]
+    for name, one in row["baselines"].items():
+        gap = one["difference"]
+        lines.append((name, told(one["estimate"], one["interval"]), told(gap["estimate"], gap["interval"])))
+    lines += [(f"({name})", told(one["estimate"], one["interval"]), "") for name, one in row["beside"].items()]
+    cells = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>" for line in lines)
+    return (
+        f'<p class="vf-what">{html.escape(title)}</p><table class="vf-finding"><thead><tr><th>contestant</th><th>estimate</th>'
+        f"<th>better than it by</th></tr></thead><tbody>{cells}</tbody></table><p><strong>{SIGNS[row['verdict']]} "
+        f"{html.escape(row['verdict'])}</strong>: {html.escape(row['reason'])}.</p>"
+    )
 
 
 def agreement(here: dict, full: dict | None) -> str:

@@ -12,7 +12,7 @@ from ..evidence import Bench, Round
 from ..factors import random_direction
 from ..findings import Contest, false_positives, two_sided
 from ..spaces import flow_space, picture_space, top_space
-from ..spectrogram import FFT, WINDOW, add_noise, images, phases, to_audio
+from ..spectrogram import FFT, WINDOW, add_noise, batches, peaks, phases, to_audio
 
 SEEN, UNSEEN = "white", ("pink", "babble")
 
@@ -116,11 +116,13 @@ def parts_of(bench: Bench, one: Round) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 def noisy_pictures(bench: Bench, rows: np.ndarray, kind: str, snr: int) -> torch.Tensor:
-    """Noisy pictures of tokens; those of one noise and level are made once."""
-    kept = bench._codes.setdefault(("noisy", kind, snr), {})
+    """Noisy pictures of tokens; those of one noise and level are made once, and their peaks are kept beside."""
+    kept, levels = (bench._codes.setdefault((what, kind, snr), {}) for what in ("noisy", "peaks"))
     missing = [row for row in rows if row not in kept]
     if missing:
-        kept.update(zip(missing, images(bench.tokens.take(missing), noise_of(bench, kind, snr))))
+        pictures, peaks = next(batches(bench.tokens.take(missing), noise_of(bench, kind, snr), batch=len(missing)))
+        kept.update(zip(missing, pictures))
+        levels.update(zip(missing, peaks.tolist()))
     return torch.stack([kept[row] for row in rows])
 
 
@@ -200,11 +202,14 @@ def _heard(bench: Bench, rows, pictures, noisy, kind: str, snr: int) -> dict:
     tokens = bench.tokens.take(rows)
     phase, own = (_phases(bench, tokens, rows, *which) for which in ((kind, snr), (None, None)))
 
-    def sounds(some, angle):
-        return [to_audio(picture, turn, frames=int(count)) for picture, turn, count in zip(some, angle, frames)]
+    level = bench._codes["peaks", kind, snr]
+    own_level, noisy_level = peaks(tokens).tolist(), [level[row] for row in rows]
 
-    truth = sounds(clean, own)
-    snrs = [judges.segmental_snr(sounds(some, phase), truth) for some in (noisy, pictures)]
+    def sounds(some, angle, loud):
+        return [to_audio(*one[:3], frames=int(one[3])) for one in zip(some, angle, loud, frames)]
+
+    truth = sounds(clean, own, own_level)
+    snrs = [judges.segmental_snr(sounds(some, phase, noisy_level), truth) for some in (noisy, pictures)]
     cepstral = [judges.mel_cepstral_distortion(some, clean, frames) for some in (noisy, pictures)]
     return {"segmental_snr": snrs[1] - snrs[0], "mel_cepstral": cepstral[0] - cepstral[1]}
 

@@ -147,7 +147,6 @@ def likelihood(bench: Bench) -> dict:
         speaker: value for row in found for speaker, value in ((row.get("middle") or {}).get("speakers") or {}).items()
     }
     numbers = {
-        "learning curve": learning_curve(bench),
         "allocated to the middle 64 ms": judges.interval(list(middle.values())) if middle else None,
     }
     return {"tests": tests, "null": swapped(tests[0], bench.depth.shuffles, bench.seed), "numbers": numbers}
@@ -175,21 +174,6 @@ def _measured(bench: Bench) -> list[dict]:
         tried = bench.tokens.take(bench.rows(one.unseen, tests=True))
         rows.append(scored(one.model, tried, bench.depth.draws, rivals))
     return rows
-
-
-def learning_curve(bench: Bench) -> dict:
-    """Bits per dimension of these speakers under flows of a quarter, a half and all of the speech, from their cards."""
-    found = {}
-    for share, ending in (("a quarter", "-quarter"), ("a half", "-half"), ("all", "")):
-        folder = model_folder(bench.flow + ending)
-        told = _from_cards(bench, [folder]) if len(bench.folders) == 1 else []
-        if told:
-            config = json.loads((folder / "config.json").read_text())
-            found[share] = {
-                "tokens": config["segments"]["train"],
-                **{k: told[0][k] for k in ("estimate", "low", "high", "speakers")},
-            }
-    return found
 
 
 def _bits(rows: list[dict], part: str, primary: bool = False) -> Contest:

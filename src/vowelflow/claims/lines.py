@@ -115,7 +115,7 @@ def _on_the_way(bench, pictures, heard, ends, pairs, factor: str, share: float) 
     f1, f2, low1, high1, low2, high2 = _formants(heard, ends)
     inside = np.array([(f1 > low1) & (f1 < high1), (f2 > low2) & (f2 < high2)], dtype=float)
     apart = np.array([high1 > low1 * 1.15, high2 > low2 * 1.15])
-    between = np.nanmean(np.where(apart, inside, np.nan), axis=0) if apart.any() else np.full(len(pairs), np.nan)
+    between = np.where(apart.any(0), (inside * apart).sum(0) / np.maximum(apart.sum(0), 1), np.nan)
     far = high2 > low2 * APART
     doubled = np.array([
         judges.valley(picture, low, high) if ask else np.nan for picture, low, high, ask in zip(pictures, low2, high2, far)
