@@ -138,6 +138,7 @@ def likelihood(model: Glow, speech: Corpus, draws: int, rivals: dict[str, Callab
             counts = np.array([next(lengths) for _ in pictures])
             starts = (counts.clip(MIDDLE) - MIDDLE) // 2
             middle = central(model.allocation(pictures)[:, None], starts, MIDDLE).mean((1, 2, 3))
+            middle = middle.where(row["flow"] <= 8, 8.0)  # of a picture that is lost, as ``rescued`` has it
             row["middle"] = middle.masked_fill(torch.from_numpy(counts < MIDDLE), math.nan)
         rows.append(pd.DataFrame({name: value.numpy() for name, value in row.items()}))
     each = pd.concat(rows, ignore_index=True)
