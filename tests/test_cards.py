@@ -98,7 +98,7 @@ def test_a_picture_that_a_flow_makes_nothing_of_costs_eight_bits(klatt, trained)
     row = likelihood(model, few, 1, {})
     assert plain["lost"] == 0 and row["lost"] == 1 and row["worst"] > 5000
     assert max(row["speakers"].values()) < 8.001 and row["estimate"] > plain["estimate"]
-    assert plain["middle"]["estimate"] < row["middle"]["estimate"] < 8.001
+    assert row["middle"]["estimate"] == pytest.approx(plain["middle"]["estimate"], abs=1)
     assert [_draws(8, 100), _draws(8, 1000), _draws(8, 1000_000), _draws(2, 100)] == [8, 5, 1, 2]
 
 
