@@ -365,7 +365,9 @@ def test_cards_are_of_these_weights_and_show_what_is_asked_of_a_flow(name):
     assert config["sha256"] == metrics["sha256"] and config["sha256"] in (folder / "README.md").read_text()
     assert (folder / "model.safetensors").stat().st_size < 8e6
     exact, stable = metrics["exactness"], metrics["stability"]
-    if name != "cpu-speech-quarter":  # on which one of these pictures is lost; it is there for its bits, and decodes nothing
+    if (
+        name != "cpu-speech-quarter"
+    ):  # on which one of these pictures is lost; it is there for its bits, and decodes nothing
         assert exact["float32"] < 1e-4 and exact["float32_reordered"] < 1e-4 and exact["float64"] < 1e-9
     looked_at = (exact["tokens"], stable["samples"]["pictures"], stable["lines"]["pictures"])
     seen_and_heard = name in ("cpu-speech", "cpu-klatt")  # by readers of the book, so these are looked at more
