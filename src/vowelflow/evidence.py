@@ -145,20 +145,23 @@ class Bench:
 
     def codes(self, model: Glow, draws: int = 1) -> torch.Tensor:
         """Whole codes of all tokens, mean over ``draws`` of dequantization noise; kept on disk, for they are costly."""
+        if (id(model), draws) not in self._codes:
+            self._codes[id(model), draws] = self._codes_on_disk(model, draws)
+        return self._codes[id(model), draws]
+
+    def _codes_on_disk(self, model: Glow, draws: int) -> torch.Tensor:
+        from .study import build_folder
+
         weights = b"".join(value.cpu().numpy().tobytes() for value in model.state_dict().values())
         about = f"{self.tokens.fingerprint} {self.seed} {draws}".encode()
         key = hashlib.sha256(weights + about + source_code("glow", "spectrogram")).hexdigest()[:16]
-        if key not in self._codes:
-            from .study import build_folder
-
-            path = build_folder() / "codes" / f"{key}.safetensors"
-            if not path.is_file():
-                total = self.codes(model).clone() if draws > 1 else torch.zeros(1)
-                for draw in range(draws > 1, draws):
-                    total = total + model.encode(self.pictures, self.seed + draw).flat
-                save_atomically(path, lambda file: save_file({"codes": total / draws}, file))
-            self._codes[key] = load_file(path)["codes"]
-        return self._codes[key]
+        path = build_folder() / "codes" / f"{key}.safetensors"
+        if not path.is_file():
+            total = self.codes(model).clone() if draws > 1 else torch.zeros(1)
+            for draw in range(draws > 1, draws):
+                total = total + model.encode(self.pictures, self.seed + draw).flat
+            save_atomically(path, lambda file: save_file({"codes": total / draws}, file))
+        return load_file(path)["codes"]
 
     def vectors(self, space: Space, rows, model: Glow | None = None, draws: int = 1) -> torch.Tensor:
         """Tokens in a space, mean over draws; codes of ``model``, whose space it is, come from the disk."""
@@ -168,12 +171,15 @@ class Bench:
 
     def contestants(self, one: Round) -> dict[str, tuple[Space, Glow | None]]:
         """The flow's codes, whole and top, those of the untrained flow, and the spaces that a sceptic would use."""
+        fitted = ("PCA", one.known.tobytes())
+        if fitted not in self._codes:
+            self._codes[fitted] = pca_space(self.pictures[one.known])
         return {
             "flow": (flow_space(one.model), one.model),
             "top code": (top_space(one.model), one.model),
             "untrained flow": (flow_space(one.untrained, "untrained flow", "untrained"), one.untrained),
             "pictures": (picture_space(), None),
-            "PCA": (pca_space(self.pictures[one.known]), None),
+            "PCA": (self._codes[fitted], None),
             "cepstrum": (cepstral_space(), None),
         }
 

@@ -14,7 +14,7 @@ from ..findings import Contest, false_positives, matched, two_sided
 from ..glow import Glow
 from ..listener import enrolled, features
 from ..spaces import Space, flow_space
-from .lines import FIXED, HEARD
+from .lines import FIXED, HEARD, probability_of
 
 CLASSES = {"phone": ("aa", "ae"), "sex": ("f", "m")}  # from the first to the second, and back
 RANK = 32  # principal directions of codes that a displacement of low rank lies in
@@ -150,7 +150,6 @@ def heard_along(bench: Bench, space: Space, rows, start, change, steps) -> dict[
 def _heard(bench: Bench, judges, heard: np.ndarray, rows: np.ndarray, factor: str, target: str) -> pd.DataFrame:
     fixed, (enrolled_by_half, half) = FIXED[factor], judges
     kept = bench.listener.posterior(heard, fixed)
-    own = kept.columns.get_indexer(bench.table[fixed].iloc[rows])
     speakers, voice = bench.table.speaker.to_numpy()[rows], np.full(len(rows), np.nan)
     for part, judge in enumerate(enrolled_by_half):
         mine = (half[rows] == part) & np.isin(speakers, judge.classes_)
@@ -159,7 +158,7 @@ def _heard(bench: Bench, judges, heard: np.ndarray, rows: np.ndarray, factor: st
             voice[mine] = judge.predict_proba(heard[mine])[np.arange(mine.sum()), columns]
     return pd.DataFrame({
         "target": bench.listener.posterior(heard, factor)[target].to_numpy(),
-        "kept": kept.to_numpy()[np.arange(len(rows)), own], "voice": voice,
+        "kept": probability_of(kept, bench.table[fixed].iloc[rows]), "voice": voice,
         "density": bench.listener.log_density(heard), **{name: heard[:, column] for name, column in HEARD.items()},
     })  # fmt: skip
 
@@ -241,7 +240,7 @@ def _all_of(bench: Bench, heard: np.ndarray, goals: dict[str, list]) -> np.ndarr
     product = np.ones(len(heard))
     for factor, goal in goals.items():
         chance = bench.listener.posterior(heard, factor)
-        product *= chance.to_numpy()[np.arange(len(heard)), chance.columns.get_indexer(goal)]
+        product *= probability_of(chance, goal)
     return product
 
 
@@ -347,7 +346,7 @@ def _joint(bench: Bench, heard: np.ndarray, goals: pd.DataFrame) -> pd.DataFrame
     found = {}
     for factor in CLASSES:
         chance = bench.listener.posterior(heard, factor)
-        found[factor] = chance.to_numpy()[np.arange(len(goals)), chance.columns.get_indexer(goals[factor])]
+        found[factor] = probability_of(chance, goals[factor])
     return pd.DataFrame(
         found | {"joint": found["phone"] * found["sex"], "speech": bench.listener.speech(heard).astype(float)}
     )

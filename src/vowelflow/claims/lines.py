@@ -124,12 +124,12 @@ def _on_the_way(bench, pictures, heard, ends, pairs, factor: str, share: float) 
     f0 = np.exp(heard[:, HEARD["f0"]])
     low, high = (side(np.exp([end[:, HEARD["f0"]] for end in ends]), axis=0) for side in (np.min, np.max))
     fixed = FIXED[factor]
-    kept = _probability(listener.posterior(heard, fixed), own[0][fixed])
-    at_ends = sum(_probability(listener.posterior(end, fixed), own[side][fixed]) for side, end in enumerate(ends)) / 2
+    kept = probability_of(listener.posterior(heard, fixed), own[0][fixed])
+    at_ends = sum(probability_of(listener.posterior(end, fixed), own[side][fixed]) for side, end in enumerate(ends)) / 2
     target = np.full(len(pairs), np.nan)
     if factor != "speaker":
         chance = listener.posterior(heard, factor)
-        to, start = (_probability(chance, own[side][factor]) for side in (1, 0))
+        to, start = (probability_of(chance, own[side][factor]) for side in (1, 0))
         target = to / np.maximum(to + start, 1e-12)
     speech = listener.speech(heard).astype(float)
     return pd.DataFrame({
@@ -151,7 +151,7 @@ def _formants(heard: np.ndarray, ends: list[np.ndarray]) -> list[np.ndarray]:
     return found
 
 
-def _probability(chance: pd.DataFrame, labels: pd.Series) -> np.ndarray:
+def probability_of(chance: pd.DataFrame, labels) -> np.ndarray:
     """Of each row's own label."""
     return chance.to_numpy()[np.arange(len(chance)), chance.columns.get_indexer(labels)]
 
