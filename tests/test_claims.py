@@ -10,6 +10,7 @@ import torch
 from vowelflow import claims, evidence, verdicts
 from vowelflow.claims import directions
 from vowelflow.corpus import InputError
+from vowelflow.depths import SMOKE
 from vowelflow.references import reference_model
 
 
@@ -20,7 +21,7 @@ def bench(klatt, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VOWELFLOW_BUILD", str(build))
         _, folder = reference_model(klatt, "smoke")
-        yield evidence.open_bench(klatt, folder, evidence.SMOKE)
+        yield evidence.open_bench(klatt, folder, SMOKE)
 
 
 def test_nobody_is_both_known_and_unseen(bench, klatt):
@@ -43,7 +44,7 @@ def test_a_flow_that_has_met_everybody_is_refused(bench, klatt, tmp_path):
         (tmp_path / file.name).write_bytes(file.read_bytes()) if file.is_file() else None
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match="nobody"):
-        evidence.open_bench(klatt, tmp_path, evidence.SMOKE)
+        evidence.open_bench(klatt, tmp_path, SMOKE)
 
 
 def test_codes_are_kept_and_averaged(bench, monkeypatch):

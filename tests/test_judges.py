@@ -120,10 +120,6 @@ def test_interval_is_students_and_needs_eight_clusters():
         judges.interval([np.nan])
 
 
-def test_accuracy_by_group():
-    assert judges.accuracy_by(["x", "x", "y"], [1, 2, 3], [1, 1, 3]).to_dict() == {"x": 0.5, "y": 1.0}
-
-
 def test_sounding_frames_and_their_formants(klatt):
     token = klatt.filter(phone="aa").take([0])
     picture, frames = images(token)[0], frame_count(token)[0]

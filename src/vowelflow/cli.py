@@ -252,7 +252,8 @@ def _measure(options) -> None:
 
 def _evidence(options) -> None:
     from .claims import run_all
-    from .evidence import FULL, open_bench
+    from .depths import FULL
+    from .evidence import open_bench
     from .readers import load_corpus
     from .references import flows_of
     from .study import repository

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from .clips import source_code
 from .corpus import Corpus, InputError, save_atomically
+from .depths import STUDY, Depth
 from .glow import Glow, file_hash, glow_config, load_model, model_folder
 from .listener import Listener, features, load_listener
 from .references import RECIPES, unseen
@@ -28,30 +29,6 @@ from .spectrogram import frame_count, images
 from .training import Profile, untrained_flow
 
 FOLDS = 8  # in which speakers of one sex are left out, when the flow has met none of them
-
-
-@dataclass(frozen=True)
-class Depth:
-    """How much of a corpus is looked at."""
-
-    name: str
-    speakers: int  # of each sex and split, at most
-    tokens: int  # of each vowel of each speaker
-    moved: int  # tokens of each class of each speaker that walk along a direction
-    pairs: int  # of each kind of pair
-    samples: int  # random codes
-    draws: int  # of dequantization noise, which means of codes are freed from
-    shuffles: int  # of labels
-    steps: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0, 3.0)  # along a direction
-    snrs: tuple[int, ...] = (20, 10, 5, 0)  # dB
-    betas: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # the paper has 0 to 0.8
-
-
-FULL = Depth("full", speakers=16, tokens=10, moved=3, pairs=112, samples=512, draws=16, shuffles=200)
-STUDY = Depth(
-    "study", speakers=6, tokens=2, moved=1, pairs=16, samples=64, draws=2, shuffles=20, steps=(1.0, 2.0), snrs=(10, 0)
-)
-SMOKE = Depth("smoke", speakers=2, tokens=1, moved=1, pairs=2, samples=4, draws=1, shuffles=2, steps=(1.0,), snrs=(10,), betas=(0.0, 0.5))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -86,7 +63,10 @@ class Bench:
     scale: str
     root: str | None = None  # the folder of the recordings
     extra: dict[str, Glow] = field(default_factory=dict)  # "noise", "crop" and "other": flows of the same speech
+    with_shared: bool = False  # whether tests have tokens of sentences, too, that everybody says
     _codes: dict = field(default_factory=dict)
+    _pca: dict[bytes, Space] = field(default_factory=dict)
+    _kept: dict = field(default_factory=dict)
 
     @property
     def table(self) -> pd.DataFrame:
@@ -108,7 +88,9 @@ class Bench:
     @cached_property
     def fair(self) -> np.ndarray:
         """Whether a token is for tests: not of a sentence that everybody says."""
-        return ~self.table["shared"].to_numpy(dtype=bool) if "shared" in self.table else np.ones(len(self.table), bool)
+        if self.with_shared or "shared" not in self.table:
+            return np.ones(len(self.table), bool)
+        return ~self.table["shared"].to_numpy(dtype=bool)
 
     def rows(self, among: np.ndarray, tests: bool = False, **wanted) -> np.ndarray:
         """Those of ``among`` whose labels are wanted ones; for ``tests``, fair ones."""
@@ -144,7 +126,10 @@ class Bench:
         }
 
     def codes(self, model: Glow, draws: int = 1) -> torch.Tensor:
-        """Whole codes of all tokens, mean over ``draws`` of dequantization noise; kept on disk, for they are costly."""
+        """Whole codes of all tokens; kept on disk, for they are costly.
+
+        Those of tokens that this flow has as known ones are means over ``draws`` of dequantization noise.
+        """
         if (id(model), draws) not in self._codes:
             self._codes[id(model), draws] = self._codes_on_disk(model, draws)
         return self._codes[id(model), draws]
@@ -153,15 +138,25 @@ class Bench:
         from .study import build_folder
 
         weights = b"".join(value.cpu().numpy().tobytes() for value in model.state_dict().values())
-        about = f"{self.tokens.fingerprint} {self.seed} {draws}".encode()
+        known = [one.known for one in self.rounds if model in (one.model, one.untrained)] if draws > 1 else []
+        averaged = np.unique(np.concatenate(known)) if known else np.arange(0)
+        about = f"{self.tokens.fingerprint} {self.seed} {draws}".encode() + averaged.tobytes()
         key = hashlib.sha256(weights + about + source_code("glow", "spectrogram")).hexdigest()[:16]
         path = build_folder() / "codes" / f"{key}.safetensors"
         if not path.is_file():
-            total = self.codes(model).clone() if draws > 1 else torch.zeros(1)
-            for draw in range(draws > 1, draws):
-                total = total + model.encode(self.pictures, self.seed + draw).flat
-            save_atomically(path, lambda file: save_file({"codes": total / draws}, file))
+            found = self.codes(model).clone() if draws > 1 else model.encode(self.pictures, self.seed).flat
+            for draw in range(1, draws):
+                found[averaged] += model.encode(self.pictures[averaged], self.seed + draw).flat
+            found[averaged] /= draws
+            save_atomically(path, lambda file: save_file({"codes": found}, file))
         return load_file(path)["codes"]
+
+    def kept(self, key: tuple, rows: Sequence[int], make: Callable[[list[int]], Sequence]) -> list:
+        """Something of each of some tokens, called ``key``; ``make(rows)`` is asked for what was not made yet."""
+        held = self._kept.setdefault(key, {})
+        if missing := [row for row in rows if row not in held]:
+            held.update(zip(missing, make(missing)))
+        return [held[row] for row in rows]
 
     def vectors(self, space: Space, rows, model: Glow | None = None, draws: int = 1) -> torch.Tensor:
         """Tokens in a space, mean over draws; codes of ``model``, whose space it is, come from the disk."""
@@ -171,15 +166,15 @@ class Bench:
 
     def contestants(self, one: Round) -> dict[str, tuple[Space, Glow | None]]:
         """The flow's codes, whole and top, those of the untrained flow, and the spaces that a sceptic would use."""
-        fitted = ("PCA", one.known.tobytes())
-        if fitted not in self._codes:
-            self._codes[fitted] = pca_space(self.pictures[one.known])
+        fitted = one.known.tobytes()
+        if fitted not in self._pca:
+            self._pca[fitted] = pca_space(self.pictures[one.known])
         return {
             "flow": (flow_space(one.model), one.model),
             "top code": (top_space(one.model), one.model),
-            "untrained flow": (flow_space(one.untrained, "untrained flow", "untrained"), one.untrained),
+            "untrained flow": (flow_space(one.untrained, "untrained flow"), one.untrained),
             "pictures": (picture_space(), None),
-            "PCA": (self._codes[fitted], None),
+            "PCA": (self._pca[fitted], None),
             "cepstrum": (cepstral_space(), None),
         }
 
@@ -188,12 +183,19 @@ class Bench:
         return {
             "corpus": self.corpus.name, "fingerprint": self.corpus.fingerprint, "licence": self.corpus.licence,
             "flow": self.flow, "weights": [file_hash(folder / "model.safetensors") for folder in self.folders],
-            "listener": self.listener.origin, "depth": self.depth.name, "seed": self.seed, "scale": self.scale,
+            "listener": self.listener.origin, "depth": asdict(self.depth), "with shared": self.with_shared, "seed": self.seed, "scale": self.scale,
             "tokens": len(self.tokens), "speakers": int(self.table.speaker.nunique()),
         }  # fmt: skip
 
 
-def open_bench(corpus: Corpus, flow: str | Path, depth: Depth = STUDY, seed: int = 0, root: str | None = None) -> Bench:
+def open_bench(
+    corpus: Corpus,
+    flow: str | Path,
+    depth: Depth = STUDY,
+    seed: int = 0,
+    root: str | None = None,
+    with_shared: bool = False,
+) -> Bench:
     """The bench of a corpus and a flow, or of the flows of four folds (``cpu-timit-sample``).
 
     Where the flow has met nobody of the corpus, speakers are left out by pairs of a woman and a man; else what is fitted is fitted
@@ -228,7 +230,7 @@ def open_bench(corpus: Corpus, flow: str | Path, depth: Depth = STUDY, seed: int
     parameters = sum(weight.numel() for weight in models[0].parameters())
     bench = Bench(
         corpus, str(flow) if folds else folders[0].name, folders, rounds, tokens, depth, seed,
-        load_listener(corpus.name), f"{count} of {said['corpus']}, {parameters:,} parameters", root,
+        load_listener(corpus.name), f"{count} of {said['corpus']}, {parameters:,} parameters", root, with_shared=with_shared,
     )  # fmt: skip
     return replace(bench, extra=_kin(folders, models, folds))
 

@@ -312,11 +312,6 @@ def shrinkage_lda(points, labels):
     return make_pipeline(PCA(random_state=0), lda).fit(points, labels)
 
 
-def accuracy_by(groups, predicted, truth) -> pd.Series:
-    """Share of right predictions in each group (speaker): ``interval`` takes it from there."""
-    return pd.Series(np.asarray(predicted) == np.asarray(truth)).groupby(np.asarray(groups)).mean()
-
-
 def interval(by_group, level: float = 0.95) -> dict[str, float | int]:
     """Mean over groups (speakers) and its t interval: ``estimate``, ``low``, ``high``, ``clusters``.
 

@@ -26,7 +26,6 @@ class Space:
     """Pictures ``(n, 1, 288, 288)`` to vectors ``(n, d)`` and back, and how one walks there.
 
     Attributes:
-        kind: "flow", "untrained", "simple" or "null": what beating it would show.
         into: pictures and a seed of the dequantization noise -> vectors.
         back: vectors -> pictures.
         part: how many of the first numbers take part in a walk; all if None.
@@ -36,7 +35,6 @@ class Space:
     """
 
     name: str
-    kind: str
     into: Callable[[torch.Tensor, int], torch.Tensor]
     back: Callable[[torch.Tensor], torch.Tensor]
     part: int | None = None
@@ -65,14 +63,14 @@ class Space:
         return torch.cat([mixed[:, : self.part], rest[:, self.part :]], 1)
 
 
-def flow_space(model: Glow, name: str = "flow", kind: str = "flow") -> Space:
+def flow_space(model: Glow, name: str = "flow") -> Space:
     """Whole codes."""
-    return Space(name, kind, lambda pictures, seed: model.encode(pictures, seed).flat, model.decode)
+    return Space(name, lambda pictures, seed: model.encode(pictures, seed).flat, model.decode)
 
 
 def flow_circle(model: Glow) -> Space:
     """Whole codes, between which one walks without losing norm."""
-    return replace(flow_space(model, "great circle", "simple"), circle=True)
+    return replace(flow_space(model, "great circle"), circle=True)
 
 
 def top_space(model: Glow) -> Space:
@@ -85,7 +83,6 @@ def picture_space() -> Space:
     """Pictures as they are: a line is a cross-fade, a displacement the difference of two mean pictures."""
     return Space(
         "pictures",
-        "simple",
         lambda pictures, seed: dequantize(pictures, seed).flatten(1),
         lambda vectors: vectors.reshape(-1, 1, SIDE, SIDE),
     )
@@ -104,7 +101,7 @@ def pca_space(known: torch.Tensor) -> Space:
     def back(vectors):
         return torch.from_numpy(pca.inverse_transform(vectors.numpy())).float().reshape(-1, 1, SIDE, SIDE)
 
-    return Space("PCA", "simple", into, back, lossy=True)
+    return Space("PCA", into, back, lossy=True)
 
 
 def cepstral_space() -> Space:
@@ -121,7 +118,7 @@ def cepstral_space() -> Space:
         rows = idct(vectors.reshape(-1, SIDE, SIDE).numpy(), axis=1, norm="ortho")
         return torch.from_numpy(rows).float()[:, None]
 
-    return Space("cepstrum", "simple", into, back, part=ENVELOPE * SIDE)
+    return Space("cepstrum", into, back, part=ENVELOPE * SIDE)
 
 
 def sample_spaces(known: torch.Tensor, count: int, seed: int = 0) -> dict[str, torch.Tensor]:

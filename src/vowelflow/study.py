@@ -55,13 +55,10 @@ class Sizes:
     """How much of a corpus the notebooks look at, so that they take minutes."""
 
     tokens: int = 12  # of each vowel and sex
-    per_speaker: int = 6  # tokens of each vowel and speaker, for classifiers
     samples: int = 64  # random codes
     pairs: int = 16  # of each kind of pair
-    shuffles: int = 20  # of labels
     live_steps: int = 192  # of training, before the reader's eyes
     fitted: int = 400  # train pictures that simpler densities are fitted on
-    draws: int = 4  # of dequantization noise, where it is averaged away
 
 
 def open_corpus(corpus: str, root: str | None, profile: str):
@@ -74,16 +71,16 @@ def open_corpus(corpus: str, root: str | None, profile: str):
 
 def open_bench(speech, profile: str, seed: int = 0, root: str | None = None):
     """What the claims of a notebook are tried on: the corpus's reference flow, at the depth of a study."""
-    from . import evidence
+    from . import depths, evidence
     from .references import reference_model
 
     _, folder = reference_model(speech, profile, seed)
-    return evidence.open_bench(speech, folder, evidence.SMOKE if profile == "smoke" else evidence.STUDY, seed, root)
+    return evidence.open_bench(speech, folder, depths.SMOKE if profile == "smoke" else depths.STUDY, seed, root)
 
 
 def sizes(profile: str) -> Sizes:
     """The sizes that go with a profile: small for ``smoke``, the defaults for the others."""
-    small = Sizes(tokens=2, per_speaker=1, samples=4, pairs=2, shuffles=2, live_steps=6, fitted=40, draws=1)
+    small = Sizes(tokens=2, samples=4, pairs=2, live_steps=6, fitted=40)
     return small if profile == "smoke" else Sizes()
 
 

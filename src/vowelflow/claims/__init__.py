@@ -7,11 +7,12 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
 
 from ..corpus import Corpus, InputError, save_atomically
+from ..depths import DEPTHS
 from ..evidence import Bench
 from ..findings import HOLDS, LEVEL, OPEN, PARTLY, finding, plain, with_holm
 from ..glow import file_hash, model_folder
@@ -35,6 +36,7 @@ class Claim:
         return getattr(self.home, self.id)
 
 
+WITH_SHARED = "-with-shared"  # of the folder of results that are told beside
 ROOMS = (
     "evidence",
     "findings",
@@ -134,7 +136,10 @@ def _bare(file: Path) -> str:
 
 
 def results_folder(corpus: Corpus, flow: str, home: Path | None = None) -> Path:
-    """Where the full results of a corpus and a flow lie: ``results/CORPUS/FLOW``; users' own corpora go by their fingerprint, too."""
+    """Where the full results of a corpus and a flow lie: ``results/CORPUS/FLOW``.
+
+    Users' own corpora go by their fingerprint, too. Those with the sentences that everybody says have ``WITH_SHARED`` appended.
+    """
     from ..study import repository
 
     own = f"-{corpus.fingerprint}" if "textgrid" in corpus.name else ""
@@ -146,7 +151,7 @@ def run_all(bench: Bench, only: str | None = None, home: Path | None = None) -> 
 
     A claim is written as soon as it is measured, so a run that is cut short goes on where it was.
     """
-    folder = results_folder(bench.corpus, bench.flow, home)
+    folder = results_folder(bench.corpus, bench.flow + (WITH_SHARED if bench.with_shared else ""), home)
     for claim in [claim_named(only)] if only else CLAIMS.values():
         path = folder / f"{claim.id}.json"
         wanted = plain(bench.provenance() | {"code": code_of(claim)})
@@ -176,10 +181,11 @@ def is_stale(made_by: dict, claim: Claim) -> bool:
     """Whether a result's code, the weights that are here under its flow's name, or the listener are others than it was made by."""
     folders = [model_folder(made_by["flow"]), *(model_folder(f"{made_by['flow']}-{fold}") for fold in (1, 2, 3, 4))]
     here = [file_hash(one / "model.safetensors") for one in folders if (one / "model.safetensors").is_file()]
-    listener = load_listener(made_by["corpus"]).origin
-    return (made_by["code"], made_by["listener"]) != (code_of(claim), listener) or bool(
-        here and here != made_by["weights"]
-    )
+    now = {
+        "code": code_of(claim), "listener": load_listener(made_by["corpus"]).origin,
+        "depth": plain(asdict(DEPTHS[made_by["depth"]["name"]])), "weights": here or made_by["weights"],
+    }  # fmt: skip
+    return any(made_by[name] != value for name, value in now.items())
 
 
 def all_findings(results: dict[str, dict]) -> list[dict]:

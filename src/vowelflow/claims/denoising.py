@@ -12,7 +12,7 @@ from ..evidence import Bench, Round
 from ..factors import random_direction
 from ..findings import Contest, false_positives, two_sided
 from ..spaces import flow_space, picture_space, top_space
-from ..spectrogram import FFT, WINDOW, add_noise, batches, peaks, phases, to_audio
+from ..spectrogram import add_noise, batches, peaks, phases, spectrum_of, to_audio
 
 SEEN, UNSEEN = "white", ("pink", "babble")
 
@@ -28,25 +28,13 @@ def noise_power(bench: Bench, rows: np.ndarray, kind: str, snr: int) -> np.ndarr
 
     Another draw of the noise at the same level: what a listener to the pause before a vowel would know.
     """
-    rng, found = np.random.default_rng([bench.seed, 5]), []
-    noisy, window = noise_of(bench, kind, snr), np.hanning(WINDOW + 1)[:-1]
-    for row in rows:
+    rng, noisy, found = np.random.default_rng([bench.seed, 5]), noise_of(bench, kind, snr), []
+    for row, (_, peak) in zip(rows, _noisy(bench, rows, kind, snr)):
         clip = bench.tokens.clip(int(row))
         length = bench.table.end.iat[row] - bench.table.start.iat[row]
-        heard = noisy(f"{bench.table.utterance.iat[row]} {bench.table.start.iat[row]}", clip, length)
         other = noisy(f"pause {rng.integers(1 << 30)}", clip, length) - clip
-        power = np.mean(
-            [np.abs(np.fft.rfft(_framed(other, k) * window, FFT)) ** 2 for k in range(0, len(other) - WINDOW, 160)], 0
-        )
-        peak = max(
-            np.abs(np.fft.rfft(_framed(heard, k) * window, FFT)).max() for k in range(0, len(heard) - WINDOW, 16)
-        )
-        found.append(power / peak**2)
+        found.append((spectrum_of(torch.from_numpy(other)).abs() / peak).square().mean(1).numpy())
     return np.array(found)
-
-
-def _framed(wave: np.ndarray, start: int) -> np.ndarray:
-    return wave[start : start + WINDOW]
 
 
 def denoising(bench: Bench) -> dict:
@@ -116,23 +104,27 @@ def parts_of(bench: Bench, one: Round) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 def noisy_pictures(bench: Bench, rows: np.ndarray, kind: str, snr: int) -> torch.Tensor:
-    """Noisy pictures of tokens; those of one noise and level are made once, and their peaks are kept beside."""
-    kept, levels = (bench._codes.setdefault((what, kind, snr), {}) for what in ("noisy", "peaks"))
-    missing = [row for row in rows if row not in kept]
-    if missing:
-        pictures, peaks = next(batches(bench.tokens.take(missing), noise_of(bench, kind, snr), batch=len(missing)))
-        kept.update(zip(missing, pictures))
-        levels.update(zip(missing, peaks.tolist()))
-    return torch.stack([kept[row] for row in rows])
+    """Noisy pictures of tokens ``(n, 1, 288, 288)``."""
+    return torch.stack([picture for picture, _ in _noisy(bench, rows, kind, snr)])
+
+
+def _noisy(bench: Bench, rows: np.ndarray, kind: str, snr: int) -> list[tuple[torch.Tensor, float]]:
+    """Noisy pictures of tokens and their peaks."""
+
+    def make(some):
+        pictures, levels = next(batches(bench.tokens.take(some), noise_of(bench, kind, snr), batch=len(some)))
+        return list(zip(pictures, levels.tolist()))
+
+    return bench.kept(("noisy", kind, snr), rows, make)
 
 
 def _encoded(bench: Bench, model, rows: np.ndarray, kind: str, snr: int) -> torch.Tensor:
     """Codes of noisy tokens; each is encoded once."""
-    kept = bench._codes.setdefault(("code", id(model), kind, snr), {})
-    missing = [row for row in rows if row not in kept]
-    if missing:
-        kept.update(zip(missing, model.encode(noisy_pictures(bench, missing, kind, snr), bench.seed).flat))
-    return torch.stack([kept[row] for row in rows])
+
+    def make(some):
+        return model.encode(noisy_pictures(bench, some, kind, snr), bench.seed).flat
+
+    return torch.stack(bench.kept(("code", id(model), kind, snr), rows, make))
 
 
 def methods_of(bench: Bench, one: Round, fitted: np.ndarray, kind: str, snr: int) -> dict:
@@ -200,10 +192,8 @@ def _heard(bench: Bench, rows, pictures, noisy, kind: str, snr: int) -> dict:
     """Gains in mel-cepstral distortion, and in segmental SNR of sounds with the noisy phase, dB."""
     clean, frames = bench.pictures[rows], bench.frames[rows]
     tokens = bench.tokens.take(rows)
-    phase, own = (_phases(bench, tokens, rows, *which) for which in ((kind, snr), (None, None)))
-
-    level = bench._codes["peaks", kind, snr]
-    own_level, noisy_level = peaks(tokens).tolist(), [level[row] for row in rows]
+    phase, own = (_phases(bench, rows, *which) for which in ((kind, snr), (None, None)))
+    own_level, noisy_level = peaks(tokens).tolist(), [peak for _, peak in _noisy(bench, rows, kind, snr)]
 
     def sounds(some, angle, loud):
         return [to_audio(*one[:3], frames=int(one[3])) for one in zip(some, angle, loud, frames)]
@@ -214,13 +204,11 @@ def _heard(bench: Bench, rows, pictures, noisy, kind: str, snr: int) -> dict:
     return {"segmental_snr": snrs[1] - snrs[0], "mel_cepstral": cepstral[0] - cepstral[1]}
 
 
-def _phases(bench: Bench, tokens, rows, kind, snr) -> torch.Tensor:
-    kept = bench._codes.setdefault(("phase", kind, snr), {})
-    missing = [row for row in rows if row not in kept]
-    if missing:
-        some = bench.tokens.take(missing)
-        kept.update(zip(missing, phases(some, None if kind is None else noise_of(bench, kind, snr))))
-    return torch.stack([kept[row] for row in rows])
+def _phases(bench: Bench, rows, kind, snr) -> torch.Tensor:
+    def make(some):
+        return phases(bench.tokens.take(some), None if kind is None else noise_of(bench, kind, snr))
+
+    return torch.stack(bench.kept(("phase", kind, snr), rows, make))
 
 
 def _null(bench: Bench, rows) -> dict:

@@ -45,7 +45,7 @@ def classifiers() -> dict:
     return {
         "LDA": judges.shrinkage_lda,
         "logistic regression": with_components(LogisticRegression(C=0.01, max_iter=1000)),
-        "small network": with_components(MLPClassifier((32,), alpha=1.0, max_iter=300, random_state=0)),
+        "small network": with_components(MLPClassifier((32,), alpha=1.0, max_iter=1000, random_state=0)),
     }
 
 

@@ -168,7 +168,7 @@ def _measured(bench: Bench) -> list[dict]:
     rows = []
     for one in bench.rounds:
         people = sorted(bench.table.speaker.iloc[one.known].unique())
-        chosen = bench.table.speaker.iloc[one.known].isin(people[::4]).to_numpy()
+        chosen = bench.table.speaker.iloc[one.known].isin(people[::4]).to_numpy(copy=True)
         known = bench.pictures[one.known]
         rivals = simpler_models(known[~chosen], known[chosen], one.untrained, bench.seed)
         tried = bench.tokens.take(bench.rows(one.unseen, tests=True))
