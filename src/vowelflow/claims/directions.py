@@ -19,6 +19,12 @@ from .lines import FIXED, HEARD, probability_of
 CLASSES = {"phone": ("aa", "ae"), "sex": ("f", "m")}  # from the first to the second, and back
 RANK = 32  # principal directions of codes that a displacement of low rank lies in
 COMPONENTS = 16  # principal directions that a factor is looked for in
+TRUTHS = {  # of synthetic speech: the column, its name, and what is heard of it
+    "f0": ("F0", ["f0"]),
+    "vocal_tract_cm": ("length of the vocal tract", ["f1", "f2", "f3"]),
+    "f1": ("first formant", ["f1"]),
+    "f2": ("second formant", ["f2"]),
+}
 SIMPLE = ("pictures", "PCA", "cepstrum")
 KINDS = {"untrained flow": "untrained", "shuffled labels": "null", "random direction": "null"} | dict.fromkeys(
     SIMPLE, "simple"
@@ -194,8 +200,8 @@ def direction(bench: Bench) -> dict:
         "null by factor": null, "ceiling": bench.ceiling(),
     }  # fmt: skip
     if bench.corpus.name == "klatt":
-        contest_of_truth, numbers["recovery"] = _recovered(bench)
-        tests.append(contest_of_truth)
+        contests, numbers["recovery"] = _recovered(bench)
+        tests += contests
     return {"tests": tests, "null": null["phone"], "numbers": numbers}
 
 
@@ -352,19 +358,19 @@ def _joint(bench: Bench, heard: np.ndarray, goals: pd.DataFrame) -> pd.DataFrame
     )
 
 
-def recovery(bench: Bench) -> tuple[pd.DataFrame, dict]:
-    """On synthetic speech, whose F0 is known: what the displacement from low to high F0 does to F0, and to formants.
+def recovery(bench: Bench, truth: str) -> tuple[pd.DataFrame, dict]:
+    """On synthetic speech, whose truth is known: what is heard of a walk from low to high values of one of ``TRUTHS``.
 
     Low and high are below and above the median of each sex and vowel, of known speakers. The expected change is the
-    difference of their true means.
+    difference of the true means of log F0 to F3: vowels with a longer vocal tract have lower formants.
     """
     found, expected = [], []
     for one in bench.rounds:
         table = bench.table.iloc[one.known]
-        high = (table.f0 > table.groupby(["sex", "phone"]).f0.transform("median")).to_numpy()
+        high = (table[truth] > table.groupby(["sex", "phone"])[truth].transform("median")).to_numpy()
         weights = np.where(high, 1 / high.sum(), -1 / (~high).sum())
         expected.append({name: float(weights @ np.log(table[name])) for name in HEARD})
-        rows = bench.some(bench.rows(one.unseen, phone=["aa", "ae", "iy"]), bench.depth.moved, by=("speaker", "phone"))
+        rows = bench.some(bench.rows(one.unseen, phone=["aa", "ae", "iy"]), bench.depth.moved, by=("speaker",))
         spaces = bench.contestants(one)
         for name, (space, model) in (spaces | {"random direction": spaces["flow"]}).items():
             move = displacement(bench.vectors(space, one.known, model, bench.depth.draws if model else 1), weights)
@@ -381,21 +387,21 @@ def recovery(bench: Bench) -> tuple[pd.DataFrame, dict]:
     return pd.concat(found, ignore_index=True), pd.DataFrame(expected).mean().to_dict()
 
 
-def _recovered(bench: Bench) -> tuple[Contest, dict]:
-    """How far from the true change of F0 what is heard is."""
-    table, expected = recovery(bench)
+def _recovered(bench: Bench) -> tuple[list[Contest], dict]:
+    """How far from the true change what is heard is, of each of ``TRUTHS``; and what else moves."""
     kinds = {"untrained flow": "untrained", "random direction": "null"} | dict.fromkeys(SIMPLE, "simple")
-    share = (
-        table[table.step == 1].pivot_table(index="speaker", columns="contestant", values="f0", aggfunc="mean")
-        / expected["f0"]
-    )
-    values = (share - 1).abs()[["flow", *kinds]]
-    metric = "distance from 1 of the share of the true difference of log F0 that is heard"
-    contest = Contest(
-        "direction", "F0, whose truth is known", metric, 0.1, values, kinds, int(table.token.nunique()), -1
-    )
-    means = table.groupby(["contestant", "step"])[list(HEARD)].mean().reset_index()
-    return contest, {"expected": expected, "table": means.to_dict("records"), "share": share.mean().to_dict()}
+    contests, numbers = [], {}
+    for truth, (words, own) in TRUTHS.items():
+        table, expected = recovery(bench, truth)
+        heard = table.assign(own=table[own].mean(axis=1) / np.mean([expected[name] for name in own]))
+        once = heard[heard.step == 1].pivot_table(index="speaker", columns="contestant", values="own", aggfunc="mean")
+        metric = f"distance from 1 of the share of the true difference of log {', '.join(own).upper()} that is heard"
+        values = (once - 1).abs()[["flow", *kinds]]
+        n = int(table.token.nunique())
+        contests.append(Contest("direction", f"{words}, whose truth is known", metric, 0.1, values, kinds, n, -1))
+        means = table.groupby(["contestant", "step"])[list(HEARD)].mean().reset_index()
+        numbers[truth] = {"words": words, "expected": expected, "table": means.to_dict("records"), "share": once.mean().to_dict()}  # fmt: skip
+    return contests, numbers
 
 
 def unsupervised(bench: Bench) -> dict:
