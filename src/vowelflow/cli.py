@@ -127,6 +127,9 @@ def _parser() -> argparse.ArgumentParser:
     evidence.add_argument("--flow", metavar="MODEL", help="default: the flows that a study of the corpus uses")
     evidence.add_argument("--claim", metavar="ID", help="one claim alone, such as gaussian")
     evidence.add_argument("--seed", type=int, default=0, help="default: 0")
+    evidence.add_argument(
+        "--with-shared", action="store_true", help="once more with sentences that everybody says, to be told beside"
+    )
     evidence.set_defaults(run=_evidence)
 
     listener = commands.add_parser(
@@ -251,7 +254,7 @@ def _measure(options) -> None:
 
 
 def _evidence(options) -> None:
-    from .claims import run_all
+    from .claims import WITH_SHARED, run_all
     from .depths import FULL
     from .evidence import open_bench
     from .readers import load_corpus
@@ -263,8 +266,10 @@ def _evidence(options) -> None:
     print(speech.summary(), flush=True)
     for flow in [options.flow] if options.flow else flows_of(speech, seed=options.seed):
         print(f"\nthe flow: {flow}", flush=True)
-        bench = open_bench(speech, flow, FULL, options.seed, options.root)
-        print(f"verdicts: {write_verdicts(run_all(bench, options.claim))}")
+        bench = open_bench(speech, flow, FULL, options.seed, options.root, options.with_shared)
+        folder = run_all(bench, options.claim)
+        folder = folder.with_name(folder.name.removesuffix(WITH_SHARED))
+        print(f"verdicts: {write_verdicts(folder)}")
     renew_readme(repository())
 
 

@@ -34,13 +34,18 @@ def style() -> None:
     )  # fmt: skip
 
 
-def banner(corpus: Corpus) -> HTML:
-    """Which speech a notebook runs on, and why."""
+def banner(corpus: Corpus, profile: str = "cpu") -> HTML:
+    """Which speech a notebook runs on, and why; and that a smoke run's numbers say nothing."""
     speech = "synthetic speech" if corpus.name == "klatt" else "recorded speech"
     text = (
         f"<strong>This page was made from {html.escape(corpus.name)}</strong>, {speech}: {len(corpus)} vowels of "
         f"{corpus.table.speaker.nunique()} speakers ({html.escape(corpus.note)}). Licence: {html.escape(corpus.licence)}."
     )
+    if profile == "smoke":
+        text += (
+            " <strong>It is a smoke run</strong>, of a few tokens and a flow that has hardly been trained: it shows "
+            "that everything works, and its numbers and verdicts mean nothing."
+        )
     return HTML(f'<div class="vf-banner" role="note">{text}</div>')
 
 

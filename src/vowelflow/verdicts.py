@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import html
 import json
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from IPython.display import HTML
 
-from .claims import CLAIMS, all_findings, dumps, full_results, is_stale, results_folder
+from .claims import CLAIMS, WITH_SHARED, all_findings, dumps, full_results, is_stale, results_folder
 from .corpus import save_atomically
 from .evidence import Bench
 from .findings import VERDICTS
+from .study import build_folder
 
 SIGNS = dict(zip(VERDICTS, ("✓", "◐", "✗", "?")))  # beside the words, never instead of them
 MARKS = ("<!-- verdicts: generated -->", "<!-- end of verdicts -->")
@@ -74,12 +77,26 @@ def _finding(row: dict) -> str:
         gap = one["difference"]
         lines.append((name, told(one["estimate"], one["interval"]), told(gap["estimate"], gap["interval"])))
     lines += [(f"({name})", told(one["estimate"], one["interval"]), "") for name, one in row["beside"].items()]
+    if shared := row.get("with_shared"):
+        told_of = told(shared["estimate"], shared["interval"])
+        lines.append((f"({row['contestant']}, with sentences that everybody says)", told_of, ""))
     cells = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>" for line in lines)
     return (
         f'<p class="vf-what">{html.escape(title)}</p><table class="vf-finding"><thead><tr><th>contestant</th><th>estimate</th>'
         f"<th>better than it by</th></tr></thead><tbody>{cells}</tbody></table><p><strong>{SIGNS[row['verdict']]} "
         f"{html.escape(row['verdict'])}</strong>: {html.escape(row['reason'])}.</p>"
     )
+
+
+def dashed(frame: pd.DataFrame, digits: int = 2) -> pd.DataFrame:
+    """The numbers of a table as texts, with a dash where there is none."""
+    return frame.astype(float).map(lambda value: f"{value:.{digits}f}" if np.isfinite(value) else "-")
+
+
+def intervals(found: dict[str, dict] | None) -> pd.DataFrame:
+    """A row each of what ``judges.interval`` found; no row of None."""
+    rows = {name: [told(one["estimate"], one.get("low") and (one["low"], one["high"])), one["clusters"]] for name, one in (found or {}).items()}  # fmt: skip
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["estimate", "clusters"])
 
 
 def agreement(here: dict, full: dict | None) -> str:
@@ -100,14 +117,32 @@ def full_of(bench: Bench) -> dict[str, dict]:
 
 
 def write_verdicts(folder: Path) -> Path:
-    """``verdicts.json`` beside the full results of a corpus and a flow: all rows, and their null checks."""
-    results = full_results(folder)
+    """``verdicts.json`` beside the full results of a corpus and a flow: all rows, and their null checks.
+
+    Rows have ``with_shared``, what comes of all sentences, where that was measured, too.
+    """
+    beside = full_results(folder.with_name(folder.name + WITH_SHARED))
+    every = {(row["claim"], row["part"]): row for result in beside.values() for row in result["findings"]}
+
+    def with_shared(row):
+        other = every.get((row["claim"], row["part"]))
+        return row | {"with_shared": other and {key: other[key] for key in ("estimate", "interval", "n", "clusters")}}
+
+    return _write(folder / "verdicts.json", full_results(folder), with_shared)
+
+
+def write_run(results: dict[str, dict]) -> Path:
+    """The same of what the chapters of this run measured, by claim: ``results/verdicts.json`` of the build folder."""
+    return _write(build_folder() / "results" / "verdicts.json", results)
+
+
+def _write(path: Path, results: dict[str, dict], told_of: Callable[[dict], dict] = dict) -> Path:
     content = {
-        "findings": all_findings(results),
+        "findings": list(map(told_of, all_findings(results))),
         "null": {name: one["null"] for name, one in results.items() if one["null"]},
         "provenance": {name: one["provenance"] for name, one in results.items()},
     }  # fmt: skip
-    return save_atomically(folder / "verdicts.json", lambda file: file.write_text(dumps(content), encoding="utf-8"))
+    return save_atomically(path, lambda file: file.write_text(dumps(content), encoding="utf-8"))
 
 
 def load_verdicts(home: Path) -> dict[tuple[str, str], dict]:

@@ -121,7 +121,12 @@ def code_of(claim: Claim) -> str:
     """Twelve hex digits that change when the code of the claim, or of a room it uses, does; comments and docstrings do not count."""
     package = Path(__file__).resolve().parents[1]
     alone = (data, distributions, sampling)  # the others use one another
-    homes = [Path(claim.home.__file__)] if claim.home in alone else sorted((package / "claims").glob("[a-z]*.py"))
+    apart = {Path(home.__file__) for home in alone}
+    homes = (
+        [Path(claim.home.__file__)]
+        if claim.home in alone
+        else sorted({*(package / "claims").glob("[a-z]*.py")} - apart)
+    )
     files = [*homes, *(package / f"{room}.py" for room in sorted({*ROOMS, *claim.also}))]
     return hashlib.sha256("".join(map(_bare, files)).encode()).hexdigest()[:12]
 

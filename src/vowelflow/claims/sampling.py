@@ -36,16 +36,12 @@ def samples(bench: Bench) -> dict:
     heard = {name: features(pictures) for name, pictures in sets.items()}
     ok = {name: pd.Series(bench.listener.plausible(rows).astype(float)) for name, rows in heard.items()}
     kinds = {"untrained flow": "untrained", "PCA-Gaussian": "simple", "mixture": "simple"}
-    test = Contest(
-        "samples",
-        "plausible vowels",
-        "share of samples that could be a vowel's",
-        0.05,
-        pd.DataFrame(ok),
-        kinds,
-        count,
-        primary=True,
-    )
+    dense = {name: pd.Series(bench.listener.speech(rows).astype(float)) for name, rows in heard.items()}
+    metric = "share of samples"
+    tests = [
+        Contest("samples", "F0, formants and entropy as of a vowel", metric, 0.05, pd.DataFrame(ok), kinds, count, primary=True),
+        Contest("samples", "mel-cepstrum as probable as that of 95 % of vowels", metric, 0.05, pd.DataFrame(dense), kinds, count),
+    ]  # fmt: skip
     numbers = {"table": {name: _looks(pictures, heard[name]) for name, pictures in sets.items()}}
     if crop := bench.extra.get("crop"):
         cut = crop.sample(count, seed=seed)
@@ -55,7 +51,7 @@ def samples(bench: Bench) -> dict:
     card = bench.folders[0] / "metrics.json"
     if card.is_file():  # which has the train pictures at hand
         numbers["memory"] = json.loads(card.read_text())["memory"]
-    return {"tests": [test], "null": swapped(test, bench.depth.shuffles, seed), "numbers": numbers}
+    return {"tests": tests, "null": swapped(tests[0], bench.depth.shuffles, seed), "numbers": numbers}
 
 
 def _silent_frames(pictures: torch.Tensor) -> float:
