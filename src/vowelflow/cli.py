@@ -6,6 +6,7 @@ Nothing heavy is imported before it is known what to do, so that help is instant
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import shutil
@@ -50,6 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="vowelflow", description="Speech factorization with a flow, put to the test.")
+    parser.add_argument("--version", action=_Version, nargs=0, help="tell the version and leave")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     study = commands.add_parser("study", help="run the notebooks, then build the book")
@@ -96,7 +98,9 @@ def _parser() -> argparse.ArgumentParser:
         "measure", help="measure a flow, its likelihood and its limits, and write its model card"
     )
     measure.add_argument("model", metavar="MODEL", help="a name under models/, or a folder with weights")
-    measure.add_argument("--corpus", metavar="NAME", help="what the flow was trained on; a reference model knows")
+    measure.add_argument(
+        "--corpus", metavar="NAME", help="what the flow was trained on; default: what its config.json says"
+    )
     measure.add_argument("--root", metavar="DIR", help=ROOT)
     _add_vowels(measure)
     measure.add_argument("--tokens", type=_at_least_one, default=500, metavar="N", help="to encode and decode; 500")
@@ -125,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     evidence.add_argument("--corpus", metavar="NAME", default="auto", help=f"{CORPORA}; default: auto")
     evidence.add_argument("--root", metavar="DIR", help=ROOT)
     evidence.add_argument("--flow", metavar="MODEL", help="default: the flows that a study of the corpus uses")
-    evidence.add_argument("--claim", metavar="ID", help="one claim alone, such as gaussian")
+    evidence.add_argument("--claim", metavar="ID", help="one claim alone, by its id in verdicts.json, such as gaussian")
     evidence.add_argument("--seed", type=int, default=0, help="default: 0")
     evidence.add_argument(
         "--with-shared", action="store_true", help="once more with sentences that everybody says, to be told beside"
@@ -133,12 +137,15 @@ def _parser() -> argparse.ArgumentParser:
     evidence.set_defaults(run=_evidence)
 
     listener = commands.add_parser(
-        "listener", help="fit the judge that listens, on speech that nothing else is tested on"
+        "listener", help="fit the judge that listens anew, on speech that nothing else is tested on"
     )
     listener.add_argument("corpus", metavar="NAME", help="librispeech, for real speech; or klatt")
     listener.add_argument("--root", metavar="DIR", help=ROOT)
     listener.add_argument(
-        "--out", type=Path, metavar="FILE", help="default: models/listener-speech.safetensors, or -klatt"
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="default: models/listener-speech.safetensors, or -klatt, which is replaced",
     )
     listener.set_defaults(run=_listener)
 
@@ -154,6 +161,16 @@ def _parser() -> argparse.ArgumentParser:
     book.add_argument("--url", help="where the book will be published; adds a site map and link previews")
     book.set_defaults(run=_book)
     return parser
+
+
+class _Version(argparse.Action):
+    """Tells the version of the installed package, which takes a moment to look up."""
+
+    def __call__(self, parser, *_):
+        from importlib.metadata import version
+
+        print(f"vowelflow {version('vowelflow')}")
+        parser.exit()
 
 
 def _at_least_one(text: str) -> int:
@@ -228,29 +245,31 @@ def _train(options) -> None:
     if chief:
         save_training_curve(folder)
         print(f"weights, log, its figure and checkpoints: {folder}")
+        done = json.loads((folder / "config.json").read_text())["steps"]
+        if done < profile.iterations:
+            print(f"step {done:,} of {profile.iterations:,}, for time is up: the same command with --resume goes on")
 
 
 def _measure(options) -> None:
     from .cards import measure
-    from .corpus import InputError
     from .glow import load_model, model_folder
     from .readers import load_corpus
     from .references import RECIPES
 
     load_model(options.model)  # an unknown or damaged one is told before anything is read
     folder = model_folder(options.model)
-    if not options.corpus and folder.name not in RECIPES:
-        raise InputError(
-            f"{folder.name} is no reference model; say with --corpus, and --vowels, what it was trained on"
-        )
+    config = json.loads((folder / "config.json").read_text())
     if options.corpus:
         speech = load_corpus(options.corpus, options.root, options.vowels)
-    else:
+    elif folder.name in RECIPES:
         speech = RECIPES[folder.name].speech(options.root)
+    else:  # of one's own, which knows what it was trained on
+        speech = load_corpus(config.get("corpus", "auto"), options.root, ",".join(config.get("vowels", ["five"])))
     others = [load_corpus(name) for name in options.unseen]
     print(f"measuring {folder}: its likelihood on every held-out token takes minutes", flush=True)
     measure(folder, speech, others, options.draws, options.tokens, options.samples, options.lines)
     print((folder / "README.md").read_text())
+    print(f"the card: {folder / 'README.md'}; its numbers: {folder / 'metrics.json'}")
 
 
 def _evidence(options) -> None:

@@ -18,7 +18,14 @@ from matplotlib.patches import Ellipse
 from .corpus import FRAMES, RATE, Corpus, save_atomically
 from .spectrogram import BINS, FLOOR_DB
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")  # Okabe and Ito: safe for colour-blind readers
+COLOURS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+    "#56b4e9",
+)  # Okabe and Ito: safe for colour-blind readers
 LISTENING_RMS = 0.08  # all sounds are played at this level, so that loudness tells nothing
 FADE = RATE // 200  # 5 ms, against clicks at the cut edges of a segment
 

@@ -144,14 +144,15 @@ def train(
             watched, log = _watched(corpus, profile), _Log(folder, run.step, profile.batch)
             with clock.measure("save"):
                 run.save(folder)
+        in_a_log = show is tqdm and not sys.stderr.isatty()  # where a bar would be one endless line
         bar = show(
             range(run.step, profile.iterations),
             initial=run.step,
             total=profile.iterations,
             desc="training",
             unit="step",
-            mininterval=0.5 if sys.stderr.isatty() else 60,
-            disable=not chief,
+            mininterval=0.5,
+            disable=in_a_log or not chief,
         )
         earlier, stopped, late, hopeless = run.seconds, False, False, False
         for step in bar:
@@ -179,7 +180,10 @@ def train(
                     valid = fabric.broadcast(_mean_bits(run.average, watched) if chief else None)
                 run.keep_best(valid)
                 if chief:
-                    bar.set_postfix_str(log.write(run, valid))
+                    told = log.write(run, valid)
+                    bar.set_postfix_str(told)
+                    if in_a_log:
+                        print(f"step {run.step} of {profile.iterations}: {told}", file=sys.stderr, flush=True)
                 run.heard = []
             if chief and (look or stopped or late or hopeless):
                 with clock.measure("save"):
@@ -195,7 +199,9 @@ def train(
             f" checkpoints. Train anew with a lower learning rate than {profile.learning_rate:g}"
         )
     if stopped or asked:
-        raise KeyboardInterrupt(f"stopped after step {run.step}, which is saved in {folder}")
+        raise KeyboardInterrupt(
+            f"stopped after step {run.step} of {profile.iterations}, which is saved in {folder}; the same command with --resume goes on"
+        )
     return run.chosen
 
 
@@ -250,7 +256,9 @@ class _Run:
         """Become what the newest checkpoint that can be read says; without any, stay at the start."""
         there = checkpoints(folder)
         if there and not resume:
-            raise InputError(f"{folder} holds a training already, {there[-1].name}; resume it, or use another folder")
+            raise InputError(
+                f"{folder} holds a training already, {there[-1].name}; go on with --resume (resume=True), or use another folder"
+            )
         if (folder / "model.safetensors").exists() and not there:
             raise InputError(f"{folder} holds a trained flow, and no checkpoint to go on from; use another folder")
         path, about, tensors = _newest(folder)
@@ -259,7 +267,7 @@ class _Run:
                 raise InputError(f"no checkpoint in {folder} can be read; remove them, and start without resume")
             return
         if about["identity"] != self.identity:
-            raise InputError(f"{path} is of another corpus, profile or seed; use another folder")
+            raise InputError(f"{path} was made with {_other(about['identity'], self.identity)}; use another folder")
         for part in ("model", "average", "best"):
             getattr(self, part).load_state_dict(_under(tensors, part))
         state = self.optimizer.state_dict()
@@ -513,6 +521,15 @@ def _mean_bits(model: Glow, levels: torch.Tensor) -> float:
 def _identity(corpus: Corpus, profile: Profile, seed: int) -> str:
     """What a checkpoint must share with the run that resumes it."""
     return json.dumps([asdict(profile), corpus.fingerprint, seed])
+
+
+def _other(theirs: str, mine: str) -> str:
+    """What one identity has and another has not, in words."""
+    (profile, corpus, seed), (own_profile, own_corpus, own_seed) = json.loads(theirs), json.loads(mine)
+    differing = [f"{name} {profile.get(name)} (not {value})" for name, value in own_profile.items() if profile.get(name) != value]  # fmt: skip
+    differing += [f"a corpus of fingerprint {corpus} (not {own_corpus})"] if corpus != own_corpus else []
+    differing += [f"seed {seed} (not {own_seed})"] if seed != own_seed else []
+    return ", ".join(differing)
 
 
 def _save_model(folder: Path, run: _Run, corpus: Corpus, profile: Profile, seed: int, fabric) -> None:

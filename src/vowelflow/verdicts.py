@@ -90,7 +90,9 @@ def _finding(row: dict) -> str:
 
 def dashed(frame: pd.DataFrame, digits: int = 2) -> pd.DataFrame:
     """The numbers of a table as texts, with a dash where there is none."""
-    return frame.astype(float).map(lambda value: f"{value:.{digits}f}" if np.isfinite(value) else "-")
+    return frame.astype(float).map(
+        lambda value: f"{round(value, digits) + 0:.{digits}f}" if np.isfinite(value) else "-"
+    )
 
 
 def intervals(found: dict[str, dict] | None) -> pd.DataFrame:
