@@ -32,7 +32,7 @@ _HOMES = {
 }
 _ROOMS = (
     "spectrogram", "glow", "training", "factors", "baselines", "judges", "cards", "evidence", "claims", "verdicts",
-    "figures", "study",
+    "figures", "explorer", "page", "study",
 )  # fmt: skip
 __all__ = sorted(_HOMES)
 

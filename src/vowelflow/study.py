@@ -28,6 +28,18 @@ DIGITS = 6  # significant digits kept of a number
 # What a page needs of the npm packages: folder in book/assets/, package, files.
 ASSETS = (
     ("widgets", "@jupyter-widgets/html-manager/dist", ("embed.js", "*.woff2")),
+    (
+        "ort",
+        "onnxruntime-web/dist",
+        (
+            "ort.wasm.min.mjs",
+            "ort-wasm-simd-threaded.mjs",
+            "ort-wasm-simd-threaded.wasm",
+            "ort.jspi.min.mjs",
+            "ort-wasm-simd-threaded.jspi.mjs",
+            "ort-wasm-simd-threaded.jspi.wasm",
+        ),
+    ),
     ("mathjax", "mathjax/es5", ("tex-chtml.js", "output/chtml/fonts/woff-v2/*", "input/tex/extensions/*")),
 )
 
@@ -48,6 +60,11 @@ def build_folder(build: str | Path | None = None) -> Path:
     """``build``, or VOWELFLOW_BUILD, or ``build/``; a relative one lies in the repository."""
     folder = Path(build or os.environ.get("VOWELFLOW_BUILD") or "build")
     return folder if folder.is_absolute() else repository() / folder
+
+
+def attended() -> bool:
+    """Whether somebody runs this notebook, and may use widgets; in a study nobody does."""
+    return "VOWELFLOW_UNATTENDED" not in os.environ
 
 
 @dataclass(frozen=True)
@@ -154,7 +171,7 @@ def run_study(corpus="auto", root=None, profile="cpu", seed=0, only=None, build=
     speech = load_corpus(corpus, root)
     print(f"corpus: {speech.name} ({speech.note})", flush=True)
     # The corpus is settled now: a network that comes or goes must not give the next notebook another.
-    os.environ["VOWELFLOW_OFFLINE"] = "1"
+    os.environ["VOWELFLOW_OFFLINE"] = os.environ["VOWELFLOW_UNATTENDED"] = "1"
     # Kernels start in the repository; a relative root keeps the user's folders out of the book.
     places = str(root or "").split(os.pathsep) if "+" in corpus else [str(root or "")]
     places = [os.path.relpath(Path(place).expanduser(), home) if place else "" for place in places]
@@ -260,6 +277,9 @@ def build_book(build: str | Path | None = None, url: str | None = None) -> Path:
     unused = shutil.ignore_patterns("package*.json", ".npmrc", "__pycache__")
     shutil.copytree(home / "book", stage / "book", ignore=unused)
     shutil.copytree(_front_end(home, build), stage / "book/assets", dirs_exist_ok=True)
+    if not (build / "explorer" / "explorer.json").is_file():
+        raise InputError("the explorer's files are not there: run `vowelflow study --only 09_explorer` first")
+    shutil.copytree(build / "explorer", stage / "book/assets/explorer")
     for listed in (home / "models").glob("*/utterances.csv"):
         place = stage / listed.relative_to(home)
         place.parent.mkdir(parents=True)

@@ -1,35 +1,19 @@
 """A small run of all notebooks, the book made of it, and its pages in a browser."""
 
-import functools
-import shutil
-import threading
 from html.parser import HTMLParser
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import yaml
 
-from vowelflow.study import build_book, load_results, run_study
+from vowelflow.study import load_results
 
 HOME = Path(__file__).resolve().parents[2]
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 TOC = yaml.safe_load((HOME / "book/_toc.yml").read_text(encoding="utf-8"))
 CHAPTERS = [chapter["file"] for part in TOC["parts"] for chapter in part["chapters"]]
 PAGES = [f"{page}.html" for page in (TOC["root"], *CHAPTERS)]
 
 pytestmark = pytest.mark.book
-
-
-@pytest.fixture(scope="session")
-def build(tmp_path_factory):
-    """The build folder of a smoke study; notebooks that fail, and warnings of the book, fail here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(HOME)
-        folder = tmp_path_factory.mktemp("build")
-        run_study(corpus="klatt", profile="smoke", build=folder)
-        build_book(folder)
-    return folder
 
 
 def test_every_page_is_there_and_says_what_it_was_made_from(build):
@@ -63,27 +47,6 @@ def test_page_loads_nothing_from_elsewhere(build, page):
     parser.feed((build / "html" / page).read_text(encoding="utf-8"))
     assert parser.addresses
     assert not [one[:200] for one in parser.addresses if one.startswith(("http:", "https:", "//"))]
-
-
-@pytest.fixture(scope="session")
-def server(build):
-    """Serves the book on this machine; returns its address."""
-    quiet = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
-    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(quiet, directory=build / "html")) as httpd:
-        threading.Thread(target=httpd.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{httpd.server_port}/"
-        httpd.shutdown()
-
-
-@pytest.fixture(scope="session")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no chromium on this machine")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
 
 
 @pytest.mark.parametrize("page", PAGES)
