@@ -155,7 +155,7 @@ class Explorer:
         if place.start == OWN and self.own:
             return self.own
         if place.start is None:
-            return random_code(1, self.model.config.size, place.temperature, place.seed), None, FRAMES
+            return place.temperature * random_code(1, self.model.config.size, place.seed), None, FRAMES
         return self.codes[[place.start]], self.phases[place.start], int(self.frames[place.start])
 
     def code(self, place: Place) -> torch.Tensor:

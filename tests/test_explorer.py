@@ -1,0 +1,174 @@
+"""What is at a place, recordings of one's own, and widgets driven in a live kernel."""
+
+import io
+import json
+
+import nbformat
+import numpy as np
+import pytest
+import soundfile
+import torch
+from nbclient import NotebookClient
+
+from vowelflow import evidence
+from vowelflow.corpus import InputError
+from vowelflow.depths import SMOKE
+from vowelflow.explorer import OWN, Explorer, Place, moves_of
+from vowelflow.page import write_page
+from vowelflow.references import reference_model
+
+
+@pytest.fixture(scope="module")
+def explorer(klatt, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VOWELFLOW_BUILD", str(tmp_path_factory.mktemp("explorer")))
+        _, folder = reference_model(klatt, "smoke")
+        yield Explorer(evidence.open_bench(klatt, folder, SMOKE))
+
+
+def test_tokens_are_of_people_whom_nothing_was_fitted_on(explorer):
+    bench, one = explorer.bench, explorer.round
+    assert set(bench.table.speaker.iloc[explorer.rows]) <= set(bench.table.speaker.iloc[one.unseen])
+    assert len(set(explorer.names)) == len(explorer.names)
+
+
+def test_a_place_that_is_nowhere_else_is_the_token(explorer):
+    code = explorer.codes[[0]]
+    assert torch.equal(explorer.code(Place()), code)
+    assert torch.allclose(explorer.code(Place(other=1, between=1.0)), explorer.codes[[1]], atol=1e-6)
+    name, move = next(iter(explorer.moves.items()))
+    assert torch.allclose(explorer.code(Place(moves={name: -2.0})), code - 2 * move)
+    top = explorer.model.top_size
+    kept = explorer.code(Place(fine=0.0))
+    assert torch.equal(kept[:, :top], code[:, :top]) and not kept[:, top:].any()
+    drawn = [explorer.code(Place(start=None, seed=seed, temperature=0.5)) for seed in (1, 1, 2)]
+    assert torch.equal(*drawn[:2]) and not torch.equal(*drawn[1:]) and abs(drawn[0].std() - 0.5) < 0.01
+
+
+def test_the_direction_of_vowel_is_that_of_the_chapters(explorer):
+    from vowelflow.claims.directions import contrast, displacement
+
+    bench, one = explorer.bench, explorer.round
+    known = bench.rows(one.known, phone=["aa", "ae"])
+    wanted = displacement(bench.codes(one.model)[known], contrast(bench.table.iloc[known], "phone"))
+    assert torch.allclose(explorer.moves["aa to ae"], wanted, atol=1e-5)
+
+
+def test_principal_directions_are_a_deviation_long(explorer):
+    codes = explorer.bench.codes(explorer.model)[explorer.round.known]
+    first, second = (moves_of(explorer.bench)[f"principal direction {k}"][0] for k in (1, 2))
+    scores = (codes - codes.mean(0)) @ (first / first.norm())
+    assert scores.std(correction=0).item() == pytest.approx(first.norm().item(), rel=1e-3)
+    assert abs(torch.cosine_similarity(first, second, dim=0)) < 1e-3 and first.norm() >= second.norm()
+
+
+def test_readings_are_numbers_and_sounds_do_not_clip(explorer):
+    for place in (Place(), Place(true_phase=False), Place(start=None), Place(moves=dict.fromkeys(explorer.moves, 3.0))):
+        picture = explorer.picture(place)
+        sound = explorer.sound(place, picture)
+        assert np.isfinite(sound).all() and 0 < np.abs(sound).max() <= 0.9
+    told = explorer.readings(Place(), explorer.picture(Place()))
+    assert sum(told["vowel"].values()) == pytest.approx(1) and 0.5 < told["squared norm / d"] < 2
+    assert {"ms", "f1", "f2", "f3"} == set(told["tracks"]) and len(told["tracks"])
+
+
+def wav(samples, rate=16_000):
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format="WAV")
+    return file.getvalue()
+
+
+def test_a_vowel_of_ones_own(explorer):
+    token = explorer.bench.tokens.sound(int(explorer.rows[0]))
+    explorer.record(wav(token))
+    code, phase, frames = explorer.start(Place(start=OWN))
+    assert frames == explorer.frames[0] and phase.shape == (257, 288)
+    inside = np.s_[:, :, : frames - 13]  # where windows see nothing but the token
+    same = explorer.model.decode(code)[0].numpy() - explorer.bench.pictures[explorer.rows[0]].numpy()
+    assert np.abs(same[:, :, 13:][inside]).mean() < 0.02
+    explorer.record(wav(np.repeat(token, 3), 48_000))
+    assert explorer.own[2] == frames
+
+
+@pytest.mark.parametrize(
+    "sound, told",
+    [
+        (b"rubbish", "no sound file"),
+        (wav(np.zeros((2000, 2))), "2 channels; give a recording with one"),
+        (wav(np.ones(200) * 0.1), "12 ms; cut one vowel out, of 30 to 288 ms"),
+        (wav(np.ones(9000) * 0.1), "562 ms; cut one vowel out"),
+        (wav(np.zeros(2000)), "125 ms; cut one vowel out"),
+    ],
+)
+def test_what_is_no_vowel_is_refused(explorer, sound, told):
+    with pytest.raises(InputError, match=told):
+        explorer.record(sound)
+
+
+def test_the_files_of_the_page_are_what_they_say(explorer, tmp_path):
+    import hashlib
+
+    sizes = write_page(explorer, tmp_path / "page")
+    about = json.loads((tmp_path / "page/explorer.json").read_text())
+    for name, file in about["files"].items():
+        data = (tmp_path / "page" / name).read_bytes()
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (file["bytes"], file["sha256"])
+        assert sizes[name] == len(data)
+    codes = np.fromfile(tmp_path / "page/codes.bin", np.float16).reshape(len(about["tokens"]), about["size"])
+    assert np.abs(codes - explorer.codes.numpy()).max() < 0.01
+    moves = np.fromfile(tmp_path / "page/moves.bin", np.int8).reshape(len(about["moves"]), about["size"])
+    for move, one in zip(moves, about["moves"]):
+        wanted = explorer.moves[one["name"]].numpy()
+        assert np.abs(move * one["scale"] - wanted).max() <= one["scale"]
+
+
+LIVE = """
+from datetime import datetime
+import vowelflow as vf
+from vowelflow.klatt import klatt_corpus
+klatt = klatt_corpus(speakers=8, tokens=2)
+bench = vf.study.open_bench(klatt, "smoke")
+explorer = vf.explorer.Explorer(bench)
+display(explorer.widget.box)
+===
+shown = explorer.widget
+assert shown.wait() and not shown.problems
+first = shown.image.value, shown.audio.value
+name = next(iter(explorer.moves))
+calls = []
+original = shown._show
+shown._show = lambda place: (calls.append(place), original(place))
+for step in range(20):
+    shown.moves[name].value = step / 10
+assert shown.wait()
+place = calls[-1]
+print(len(calls) < 20, place.moves[name] == 1.9, shown.image.value != first[0], shown.audio.value != first[1])
+===
+shown.start.value = None
+shown.phase.value = False
+shown.between.value = 0.5
+assert shown.wait()
+print(shown.place().start is None, "squared norm" in shown.told.value, not shown.problems)
+shown.upload.value = ({"name": "a.wav", "type": "audio/wav", "size": 1, "content": memoryview(b"x"), "last_modified": datetime.now()},)
+print("no sound file" in shown.status.value)
+shown.reset.click()
+assert shown.wait()
+print(shown.place() == vf.explorer.Place(other=1), bytes(shown.image.value)[:4])
+shown.save.click()
+print(shown.status.value)
+"""
+
+
+def test_widgets_in_a_live_kernel(tmp_path, klatt, monkeypatch):
+    monkeypatch.setenv("VOWELFLOW_BUILD", str(tmp_path / "build"))
+    monkeypatch.delenv("VOWELFLOW_UNATTENDED", raising=False)
+    node = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(part.strip()) for part in LIVE.split("===")])
+    node.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    NotebookClient(node, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    assert node.cells[0].outputs[-1].data["application/vnd.jupyter.widget-view+json"]
+    said = [
+        "".join(o.text for o in cell.outputs if o.output_type == "stream" and o.name == "stdout") for cell in node.cells
+    ]
+    assert said[1].split() == ["True"] * 4
+    assert said[2].split("\n")[:3] == ["True True True", "True", "True b'\\x89PNG'"]
+    assert len(list((tmp_path / "explored").iterdir())) == 2
