@@ -136,6 +136,17 @@ def test_a_reference_model_is_trained_and_measured_by_its_recipe(klatt, monkeypa
     assert "the card: " in told and told.strip().endswith(str(Path("own") / "metrics.json"))
 
 
+def test_export_writes_the_files_of_the_page(klatt, monkeypatch, tmp_path, capsys):
+    from vowelflow.references import reference_model
+
+    monkeypatch.setattr("vowelflow.readers.load_corpus", lambda *given: klatt)
+    monkeypatch.setenv("VOWELFLOW_BUILD", str(tmp_path))
+    _, folder = reference_model(klatt, "smoke")
+    assert cli.main(["export", str(folder), "--page", "--corpus", "klatt"]) == 0
+    assert f"{tmp_path / 'explorer' / 'codes.bin'}, " in capsys.readouterr().out
+    assert json.loads((tmp_path / "explorer/explorer.json").read_text())["corpus"] == "klatt"
+
+
 def test_a_training_that_gives_up_or_is_stopped_says_so(klatt, monkeypatch, tmp_path, capsys):
     from vowelflow import training
     from vowelflow.corpus import TrainingError

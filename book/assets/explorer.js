@@ -61,7 +61,7 @@ function build() {
   add("keep", "phase", choices("phase of the sound", ["the token's own", "invented (Griffin-Lim)"], ["own", "invented"]));
   controls.other.value = String(Math.min(1, names.length - 1));
   const kind = about.synthetic ? "synthetic vowels" : "recorded vowels";
-  find("what").textContent = `Made from ${about.corpus}, ${kind} of people whom the flow ${about.flow} has not met. ${about.licence}.`;
+  find("what").textContent = `Made from ${about.corpus}, ${kind} of people whom the flow ${about.flow} has not met. Tokens: ${about.licence}. Flow: ${about.flow_licence}.`;
 }
 
 function state() {

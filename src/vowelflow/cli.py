@@ -154,7 +154,16 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument(
         "--half", action="store_true", help="keep weights in 16 bits: about half the size, a little less exact"
     )
-    export.add_argument("--out", type=Path, metavar="DIR", help="default: build/onnx/MODEL, or MODEL-half")
+    export.add_argument(
+        "--out", type=Path, metavar="DIR", help="default: build/onnx/MODEL, or MODEL-half; of --page, build/explorer"
+    )
+    export.add_argument(
+        "--page",
+        action="store_true",
+        help="all that the book's explorer loads: with a corpus's tokens and displacements",
+    )
+    export.add_argument("--corpus", metavar="NAME", default="auto", help=f"of --page: {CORPORA}; default: auto")
+    export.add_argument("--root", metavar="DIR", help=ROOT)
     export.set_defaults(run=_export)
 
     book = commands.add_parser("book", help="build the book from the notebooks last run")
@@ -307,7 +316,19 @@ def _listener(options) -> None:
 def _export(options) -> None:
     from .export import export
     from .glow import load_model, model_folder
+    from .study import build_folder
 
+    if options.page:
+        from .evidence import open_bench
+        from .explorer import Explorer
+        from .page import write_page
+        from .readers import load_corpus
+
+        folder = options.out or build_folder() / "explorer"
+        bench = open_bench(load_corpus(options.corpus, options.root), options.model, root=options.root)
+        for name, size in write_page(Explorer(bench), folder).items():
+            print(f"{folder / name}, {size / 1e6:.1f} MB")
+        return
     name = model_folder(options.model).resolve().name + ("-half" if options.half else "")
     folder = options.out or Path("build/onnx") / name
     print(f"exporting {options.model} ...", flush=True)

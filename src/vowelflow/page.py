@@ -48,9 +48,9 @@ def write_page(explorer: Explorer, folder: Path) -> dict[str, int]:
     still = spectrograms(explorer.model.decode(codes[:5].float()), explorer.names[:5])
     still.savefig(folder / "still.png", dpi=100)
     files = sorted(path for path in folder.iterdir() if path.suffix in (".onnx", ".bin"))
-    corpus = explorer.bench.corpus
+    corpus, trained = explorer.bench.corpus, json.loads((explorer.bench.folders[0] / "config.json").read_text())
     about = {
-        "corpus": corpus.name, "licence": corpus.licence, "flow": explorer.bench.flow, "synthetic": corpus.name == "klatt",
+        "corpus": corpus.name, "licence": corpus.licence, "flow": explorer.bench.flow, "flow_licence": trained["licence"], "synthetic": corpus.name == "klatt",
         "tokens": [{"name": n, "frames": int(count)} for n, count in zip(explorer.names, explorer.frames)],
         "moves": [{"name": n, "scale": float(s)} for n, s in zip(explorer.moves, scales)], "size": codes.shape[1], "top": explorer.model.top_size,
         "picture": {"side": explorer.model.config.side, "frames": FRAMES, "bins": BINS, "floor_db": FLOOR_DB},
