@@ -284,6 +284,9 @@ def build_book(build: str | Path | None = None, url: str | None = None) -> Path:
         place = stage / listed.relative_to(home)
         place.parent.mkdir(parents=True)
         shutil.copy(listed, place)
+    for room in ("glow", "factors"):  # of which the background shows lines
+        (stage / "src/vowelflow").mkdir(parents=True, exist_ok=True)
+        shutil.copy(home / f"src/vowelflow/{room}.py", stage / "src/vowelflow")
     origins = [_stage_notebook(notebook, build, stage) for notebook in _chapters(home)]
     _stage_config(home, stage, origins, url)
 
