@@ -15,6 +15,15 @@ def drop_thebe(app, page, template, context, doctree):
         ]
 
 
+def name_citations(app, page, template, context, doctree):
+    """Take the role of a list off citations, whose entries are no list items to a screen reader."""
+    if "citation-list" in context.get("body", ""):
+        context["body"] = context["body"].replace(
+            '<div role="list" class="citation-list">', '<div class="citation-list">'
+        )
+
+
 def setup(app):
+    app.connect("html-page-context", name_citations)
     app.connect("html-page-context", drop_thebe, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

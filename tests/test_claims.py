@@ -160,4 +160,4 @@ def test_tables_and_the_readme_are_made_from_verdicts(bench, tmp_path):
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "last year" not in text
     assert f"| {bench.flow} on klatt |" in text and "? not testable here" in text
     shown = verdicts.table(verdicts.load_verdicts(tmp_path)["klatt", bench.flow]["findings"], link="")
-    assert shown.claim[0].endswith("(03_distributions.ipynb)") and "stale" not in shown.verdict[0]
+    assert shown.claim[0].endswith("(03_distributions.html)") and "stale" not in shown.verdict[0]

@@ -12,6 +12,14 @@ document.addEventListener("DOMContentLoaded", () => {
   };
 });
 
+// The handle of a widget's slider is a control of its own, and needs the slider's name to be told by.
+new MutationObserver(() => {
+  for (const handle of document.querySelectorAll(".noUi-handle:not([aria-label])")) {
+    const label = handle.closest(".jupyter-widgets")?.querySelector(".widget-label");
+    if (label) handle.setAttribute("aria-label", label.textContent);
+  }
+}).observe(document, { childList: true, subtree: true });
+
 // One sound at a time: a new one stops and rewinds the others.
 document.addEventListener(
   "play",

@@ -50,7 +50,7 @@ def table(findings: list[dict], link: str | None = None, primary: bool | None = 
     for row in (one for one in findings if primary in (None, one["primary"])):
         best = best_baseline(row)
         rows.append({
-            "claim": row["statement"] if link is None else f"[{row['statement']}]({link}{row['notebook']}.ipynb)",
+            "claim": row["statement"] if link is None else f"[{row['statement']}]({link}{row['notebook']}.html)",
             "test": f"{row['part']}: {row['metric']} ({row['better']} is better)" if row["metric"] else "-",
             "ours": told(row["estimate"], row["interval"]),
             "best baseline": "-" if best is None else f"{best[0]}: {told(best[1]['estimate'], best[1]['interval'])}",

@@ -1,7 +1,9 @@
 """A small run of all notebooks, the book made of it, and its pages in a browser."""
 
+import re
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import yaml
@@ -73,3 +75,58 @@ def test_page_in_a_browser(server, browser, page):
 
 def is_local(url, server):
     return url.startswith((server, "data:", "blob:"))
+
+
+class Links(HTMLParser):
+    """Collects where the links of a page lead, and what can be led to."""
+
+    def __init__(self):
+        super().__init__()
+        self.links, self.anchors = [], set()
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.anchors |= {attributes[name] for name in ("id", "name") if attributes.get(name)}
+        if tag == "a" and attributes.get("href"):
+            self.links.append(attributes["href"])
+
+
+def test_every_link_within_the_book_leads_somewhere(build):
+    html = build / "html"
+    read = {}
+    for page in PAGES:
+        read[(html / page).resolve()] = parser = Links()
+        parser.feed((html / page).read_text(encoding="utf-8"))
+    dead = []
+    for page, parser in read.items():
+        for link in parser.links:
+            place, _, anchor = link.partition("#")
+            if re.match(r"[a-z]+:|//", place):
+                continue
+            target = (page.parent / unquote(place)).resolve() if place else page
+            target = target / "index.html" if target.is_dir() else target
+            if not target.is_file() or (anchor and target in read and unquote(anchor) not in read[target].anchors):
+                dead.append(f"{page.name}: {link}")
+    assert not dead
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_without_its_sounds_is_light(build, page):
+    text = (build / "html" / page).read_text(encoding="utf-8")
+    pictures = sum(file.stat().st_size for name in set(re.findall(r'src="([^":]+\.(?:png|svg))"', text))
+                   if (file := (build / "html" / page).parent / name).is_file())  # fmt: skip
+    assert len(re.sub(r"data:audio/[^\"]+", "", text)) + pictures < 1.5e6
+
+
+@pytest.mark.parametrize("theme", ("light", "dark"))
+@pytest.mark.parametrize("page", PAGES)
+def test_page_without_eyes_or_mouse(server, browser, page, theme):
+    """axe-core finds nothing critical or serious in what the page itself says; the theme's frame around it is not ours."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    tab = browser.new_page(viewport={"width": 1200, "height": 900})
+    tab.add_init_script(f"localStorage.setItem('mode', '{theme}'); localStorage.setItem('theme', '{theme}')")
+    tab.goto(server + page, wait_until="networkidle")
+    found = axe.Axe().run(tab, context="article.bd-article", options={"preload": False}).response["violations"]
+    tab.close()
+    wrong = [(one["id"], one["nodes"][0]["html"][:300]) for one in found if one["impact"] in ("critical", "serious")]
+    assert not wrong
