@@ -158,6 +158,7 @@ def test_tables_and_the_readme_are_made_from_verdicts(bench, tmp_path):
     (tmp_path / "README.md").write_text(f"before\n{verdicts.MARKS[0]}\nlast year\n{verdicts.MARKS[1]}\nafter\n")
     text = verdicts.renew_readme(tmp_path).read_text()
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "last year" not in text
+    assert "](results/verdicts.svg)" in text and "<svg" in (tmp_path / "results/verdicts.svg").read_text()
     assert f"| {bench.flow} on klatt |" in text and "? not testable here" in text
     shown = verdicts.table(verdicts.load_verdicts(tmp_path)["klatt", bench.flow]["findings"], link="")
     assert shown.claim[0].endswith("(03_distributions.html)") and "stale" not in shown.verdict[0]

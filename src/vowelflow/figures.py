@@ -27,6 +27,7 @@ COLOURS = (
     "#56b4e9",
 )  # Okabe and Ito: safe for colour-blind readers
 LISTENING_RMS = 0.08  # all sounds are played at this level, so that loudness tells nothing
+REACH = 10  # margins, of the figure of all verdicts
 FADE = RATE // 200  # 5 ms, against clicks at the cut edges of a segment
 
 
@@ -179,8 +180,13 @@ def training_curve(log: pd.DataFrame):
 def save_training_curve(folder: Path) -> Path:
     """``curve.svg`` beside the ``log.csv`` that it draws."""
     style()
-    figure = training_curve(pd.read_csv(folder / "log.csv"))
-    path = save_atomically(folder / "curve.svg", lambda temporary: figure.savefig(temporary))
+    return save_vector(training_curve(pd.read_csv(folder / "log.csv")), folder / "curve.svg")
+
+
+def save_vector(figure, path: Path) -> Path:
+    """A figure as SVG, the same bytes for the same figure."""
+    with plt.rc_context({"svg.hashsalt": "vowelflow"}):
+        save_atomically(path, lambda temporary: figure.savefig(temporary, format="svg", metadata={"Date": None}))
     plt.close(figure)
     return path
 
@@ -283,3 +289,39 @@ def frame_slider(pictures, labels, name: str = "step"):
     slider = ipywidgets.IntSlider(0, 0, len(frames) - 1, description=name)
     ipywidgets.jslink((slider, "value"), (stack, "selected_index"))
     return ipywidgets.VBox([slider, stack])
+
+
+def forest(found: dict[tuple[str, str], list[dict]]):
+    """Every claim's primary number beside its hardest baseline, of several settings.
+
+    Args:
+        found: rows of ``verdicts.json`` by corpus and flow.
+
+    The difference to the baseline that is hardest to beat, with its interval, in margins: right of 1 the claim holds against it.
+    """
+    style()
+    names = list(
+        dict.fromkeys(row["claim"] for rows in found.values() for row in rows if row["primary"] and row["baselines"])
+    )
+    figure, axis = plt.subplots(figsize=(7, 0.42 * len(names) + 1.3))
+    for place, ((corpus, flow), rows) in enumerate(found.items()):
+        for row in (one for one in rows if one["primary"] and one["claim"] in names):
+            gaps = [one["difference"] for one in row["baselines"].values() if one["difference"]["interval"]]
+            if not gaps:
+                continue
+            hardest = min(gaps, key=lambda gap: gap["interval"][0])
+            middle, low, high = (value / row["margin"] for value in (hardest["estimate"], *hardest["interval"]))
+            y = names.index(row["claim"]) + 0.22 * (place - (len(found) - 1) / 2)
+            colour = COLOURS[place % len(COLOURS)]
+            axis.plot(np.clip([low, high], -REACH, REACH), [y, y], color=colour, lw=1.6)
+            label = f"{flow} on {corpus}" if row["claim"] == names[0] else None
+            axis.plot(np.clip(middle, -REACH, REACH), y, "o", ms=5, color=colour, label=label)
+    axis.axvline(0, color="grey", lw=0.8)
+    axis.axvline(1, color="grey", lw=0.8, ls=":")
+    axis.set(yticks=range(len(names)), yticklabels=names, xlim=(-REACH * 1.05, REACH * 1.05))
+    axis.set_xlabel(
+        f"better than the hardest baseline by, in margins (cut at {REACH}); right of the dotted line the claim holds"
+    )
+    axis.invert_yaxis()
+    figure.legend(loc="outside upper center", ncols=len(found))
+    return figure

@@ -18,6 +18,7 @@ from .findings import VERDICTS
 from .study import build_folder
 
 SIGNS = dict(zip(VERDICTS, ("✓", "◐", "✗", "?")))  # beside the words, never instead of them
+PICTURE = "Each claim's number beside the baseline that is hardest to beat, with its interval over speakers, in margins"
 MARKS = ("<!-- verdicts: generated -->", "<!-- end of verdicts -->")
 
 
@@ -181,10 +182,16 @@ def markdown(frame: pd.DataFrame) -> str:
 
 
 def renew_readme(home: Path) -> Path:
-    """Put ``readme_table`` between the two marks of the README."""
+    """Put ``readme_table`` between the two marks of the README, and draw ``results/verdicts.svg``, which stands above it."""
+    from .figures import forest, save_vector
+
+    found = {key: content["findings"] for key, content in load_verdicts(home).items()}
+    if found:
+        save_vector(forest(found), home / "results" / "verdicts.svg")
     path = home / "README.md"
     text = path.read_text(encoding="utf-8")
     head, rest = text.split(MARKS[0])
     tail = rest.split(MARKS[1])[1]
-    fresh = f"{head}{MARKS[0]}\n{readme_table(home)}\n{MARKS[1]}{tail}"
+    picture = f"![{PICTURE}](results/verdicts.svg)\n\n" if found else ""
+    fresh = f"{head}{MARKS[0]}\n{picture}{readme_table(home)}\n{MARKS[1]}{tail}"
     return save_atomically(path, lambda file: file.write_text(fresh, encoding="utf-8"))
