@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vowelflow import claims, evidence, verdicts
-from vowelflow.claims import directions
+from vowelflow.claims import directions, nulls
 from vowelflow.corpus import InputError
 from vowelflow.depths import SMOKE
 from vowelflow.references import reference_model
@@ -162,3 +162,23 @@ def test_tables_and_the_readme_are_made_from_verdicts(bench, tmp_path):
     assert f"| {bench.flow} on klatt |" in text and "? not testable here" in text
     shown = verdicts.table(verdicts.load_verdicts(tmp_path)["klatt", bench.flow]["findings"], link="")
     assert shown.claim[0].endswith("(03_distributions.html)") and "stale" not in shown.verdict[0]
+
+
+def test_a_shuffle_is_an_effect_to_a_t_test_over_speakers_and_not_to_other_shuffles():
+    """All speakers share what a false displacement does, so they are no independent witnesses."""
+    rng = np.random.default_rng(0)
+    fakes = rng.standard_normal((200, 1)) + 0.3 * rng.standard_normal((200, 16))
+    null = nulls.calibrated(fakes)
+    assert null["t test over speakers"] > 0.6
+    assert null["shuffles"] == 100 and null["interval"][0] <= 0.05 <= null["interval"][1]
+    assert nulls.rank(10.0, fakes.mean(1)) == 1 / 201 and nulls.rank(-10.0, fakes.mean(1)) == 1
+
+
+def test_code_is_that_of_a_claims_own_modules(tmp_path):
+    names = {name: {path.stem for path in claims._with_what_it_uses(path)} for name in ("lines", "directions", "denoising")
+             if (path := (claims.Path(claims.__file__).parent / f"{name}.py"))}  # fmt: skip
+    assert names == {
+        "lines": {"lines"},
+        "directions": {"directions", "lines", "nulls"},
+        "denoising": {"denoising", "nulls"},
+    }

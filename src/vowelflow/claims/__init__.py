@@ -120,15 +120,25 @@ def _not_asked(claim: Claim) -> dict:
 def code_of(claim: Claim) -> str:
     """Twelve hex digits that change when the code of the claim, or of a room it uses, does; comments and docstrings do not count."""
     package = Path(__file__).resolve().parents[1]
-    alone = (data, distributions, sampling)  # the others use one another
-    apart = {Path(home.__file__) for home in alone}
-    homes = (
-        [Path(claim.home.__file__)]
-        if claim.home in alone
-        else sorted({*(package / "claims").glob("[a-z]*.py")} - apart)
-    )
-    files = [*homes, *(package / f"{room}.py" for room in sorted({*ROOMS, *claim.also}))]
+    files = [
+        *_with_what_it_uses(Path(claim.home.__file__)),
+        *(package / f"{room}.py" for room in sorted({*ROOMS, *claim.also})),
+    ]
     return hashlib.sha256("".join(map(_bare, files)).encode()).hexdigest()[:12]
+
+
+def _with_what_it_uses(file: Path) -> list[Path]:
+    """A module of the claims, and those that it imports from beside it, and they."""
+    found, left = set(), [file]
+    while left:
+        found.add(one := left.pop())
+        nodes = (
+            node for node in ast.walk(ast.parse(one.read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)
+        )
+        left += [
+            path for node in nodes if node.level == 1 and (path := one.with_name(f"{node.module}.py")) not in found
+        ]
+    return sorted(found)
 
 
 def _bare(file: Path) -> str:

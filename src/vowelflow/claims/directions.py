@@ -10,11 +10,12 @@ import torch
 
 from ..evidence import Bench, Round
 from ..factors import random_direction
-from ..findings import Contest, false_positives, matched, two_sided
+from ..findings import Contest, matched
 from ..glow import Glow
 from ..listener import enrolled, features
 from ..spaces import Space, flow_space
 from .lines import FIXED, HEARD, probability_of
+from .nulls import calibrated, rank
 
 CLASSES = {"phone": ("aa", "ae"), "sex": ("f", "m")}  # from the first to the second, and back
 RANK = 32  # principal directions of codes that a displacement of low rank lies in
@@ -206,39 +207,37 @@ def direction(bench: Bench) -> dict:
 
 
 def _null(bench: Bench, factors: tuple[str, ...]) -> tuple[dict, float]:
-    """False positives of a test over label shuffles, and the share of shuffles that do as well as the true labels.
+    """False positives over label shuffles, and the share of shuffles that do as well as the true labels.
 
-    One unseen token of each speaker walks along the sum of the factors' displacements, and against it; the test is whether
-    the first gains more of all its targets than the second. A shuffle is one labelling of all tokens, as the true one is.
+    One unseen token of each speaker walks along the sum of the factors' displacements; the statistic is what it gains of all its
+    targets, mean over speakers. A shuffle is one labelling of all tokens, as the true one is.
     """
-    rng, results = np.random.default_rng([bench.seed, 7, len(factors)]), []
+    rng, gains = np.random.default_rng([bench.seed, 7, len(factors)]), []
     plans = []
     for one in bench.rounds:
         rows = bench.some(bench.rows(one.unseen, tests=True, phone=["aa", "ae"]), 1, by=("speaker",))
         if len(rows):
-            plans.append((one, rows, bench.codes(one.model, bench.depth.draws), bench.codes(one.model)[rows]))
+            own = bench.table.iloc[rows]
+            goal = {f: [CLASSES[f][1 - CLASSES[f].index(label)] for label in own[f]] for f in factors}
+            signs = {f: torch.tensor(np.where(own[f] == CLASSES[f][0], 1.0, -1.0)).float()[:, None] for f in factors}
+            before = _all_of(bench, bench.heard[rows], goal)
+            plans.append((one, rows, goal, signs, before))
     for shuffle in range(bench.depth.shuffles + 1):
         labels = {f: bench.table[f].to_numpy() if shuffle == 0 else shuffled(bench.table, f, rng) for f in factors}
-        gains, pictures, goals = [], [], []
-        for one, rows, mean_codes, start in plans:
-            change, goal = torch.zeros_like(start), {}
+        ends: dict[Glow, list] = {}
+        for one, rows, _, signs, _ in plans:
+            mean_codes, end = bench.codes(one.model, bench.depth.draws), bench.codes(one.model)[rows]
             for factor in factors:
                 known = bench.rows(one.known, phone=["aa", "ae"]) if factor == "phone" else one.known
-                found = displacement(
-                    mean_codes[known], contrast(bench.table.iloc[known], factor, labels[factor][known])
-                )
-                own = bench.table[factor].to_numpy()[rows]
-                change += torch.tensor(np.where(own == CLASSES[factor][0], 1.0, -1.0)).float()[:, None] * found
-                goal[factor] = [CLASSES[factor][1 - CLASSES[factor].index(label)] for label in own]
-            pictures += [one.model.decode(start + way * change) for way in (1, -1)]
-            goals.append(goal)
-        heard = iter(np.split(features(torch.cat(pictures)), np.cumsum([len(part) for part in pictures])[:-1]))
-        for goal in goals:
-            ahead, back = (_all_of(bench, next(heard), goal) for _ in (1, -1))
-            gains += list(ahead - back)
-        results.append((np.mean(gains), two_sided(gains)))
-    means, p = np.array(results).T
-    return false_positives(p[1:]), float((1 + (means[1:] >= means[0]).sum()) / len(means))
+                weights = contrast(bench.table.iloc[known], factor, labels[factor][known])
+                end = end + signs[factor] * displacement(mean_codes[known], weights)
+            ends.setdefault(one.model, []).append(end)
+        # flows are met in the order of their rounds, so pictures come in the order of plans
+        heard = features(torch.cat([model.decode(torch.cat(parts)) for model, parts in ends.items()]))
+        parts = np.split(heard, np.cumsum([len(rows) for _, rows, *_ in plans])[:-1])
+        after = [_all_of(bench, part, goal) - before for part, (_, _, goal, _, before) in zip(parts, plans)]
+        gains.append(np.concatenate(after))
+    return calibrated(gains[1:]), rank(gains[0].mean(), [one.mean() for one in gains[1:]])
 
 
 def _all_of(bench: Bench, heard: np.ndarray, goals: dict[str, list]) -> np.ndarray:
@@ -318,7 +317,7 @@ def composition(bench: Bench) -> dict:
     table = pd.concat(found, ignore_index=True)
     both = table[table.move == "both"]
     values, drift = matched(both)
-    null, rank = _null(bench, ("phone", "sex"))
+    null, as_well = _null(bench, ("phone", "sex"))
     kinds = dict(KINDS)
     metric = "gain in the probability of both targets at matched drift"
     n = len(both) // both.contestant.nunique() // (1 + len(bench.depth.steps))
@@ -332,7 +331,7 @@ def composition(bench: Bench) -> dict:
             kinds,
             n,
             primary=True,
-            rank=rank,
+            rank=as_well,
             shuffles=bench.depth.shuffles,
         ),  # fmt: skip
         Contest(
@@ -417,15 +416,15 @@ def unsupervised(bench: Bench) -> dict:
         labels = [shuffled(bench.table, factor, rng) for _ in range(max(bench.depth.shuffles, 1))]
         fake = [_areas(bench, scores, "flow", factor, one) for one in labels]
         values["shuffled labels"] = pd.concat(fake, axis=1).mean(axis=1)
-        rank = (1 + sum(one.mean() >= values.flow.mean() for one in fake)) / (1 + len(fake))
-        null[factor] = false_positives([two_sided(one - 0.5) for one in fake])
+        as_well = rank(values.flow.mean(), [one.mean() for one in fake])
+        null[factor] = calibrated(fake, chance=0.5)
         kinds = {"untrained flow": "untrained", "shuffled labels": "null", "pictures": "simple"}
         n = sum(len(one["unseen"]) for one in scores)
         metric = "area under the ROC curve of one principal direction"
         names = {"phone": "aa or ae", "sex": "women or men"}
         tests += [
             Contest("unsupervised", f"{names[factor]}{note}", metric, 0.05, values[[own, *kinds]], kinds, n, code=code,
-                 primary=factor == "phone" and code == "whole", rank=rank, shuffles=len(fake))
+                 primary=factor == "phone" and code == "whole", rank=as_well, shuffles=len(fake))
             for own, note, code in (("flow", "", "whole"), ("top code", ", top code", "top"))
         ]  # fmt: skip
     return {"tests": tests, "null": null["phone"], "numbers": {"null by factor": null}}

@@ -10,9 +10,10 @@ from .. import judges
 from ..corpus import InputError
 from ..evidence import Bench
 from ..factors import speaker_pairs
-from ..findings import Contest, false_positives, two_sided
+from ..findings import Contest
 from ..spectrogram import FRAMES, central
 from .directions import CLASSES, shuffled
+from .nulls import calibrated
 
 SPACES = ("pictures", "top code", "whole code", "untrained flow", "duration alone")
 
@@ -64,7 +65,7 @@ def discrimination(bench: Bench) -> dict:
             ]
         rng = np.random.default_rng([bench.seed, 13])
         fake = [_fake(bench, plans, factor, rng) for _ in range(bench.depth.shuffles)]
-        null[task] = false_positives([two_sided(one - 0.5) for one in fake])
+        null[task] = calibrated(fake, chance=0.5)
         null[task]["accuracy"] = float(np.mean([one.mean() for one in fake]))
     table = pd.DataFrame(scores)
     for task in tasks:
