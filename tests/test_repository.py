@@ -82,3 +82,13 @@ def test_no_file_names_a_folder_of_one_machine():
 def test_sources_pass_the_linter():
     done = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=HOME, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+def test_prose_is_spelled_right():
+    """Words that are known to be mistakes, in the book, the notebooks, and what the code says."""
+    places = ["README.md", "CONTRIBUTING.md", "book", "notebooks", "src", "tests", "models"]
+    skipped = "--skip=*.csv,*.json,*.bib,*.svg,*.safetensors"
+    done = subprocess.run(
+        [sys.executable, "-m", "codespell_lib", skipped, *places], cwd=HOME, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
