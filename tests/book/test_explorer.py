@@ -1,10 +1,12 @@
 """The explorer's page in a browser: what it shows and plays is what the package would, soon, and for everybody."""
 
+import asyncio
 import io
 import json
 import shutil
 import statistics
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from vowelflow.klatt import klatt_corpus
 from vowelflow.spectrogram import to_audio
 
 from .conftest import serving
+from .firefox import opened
 
 pytestmark = pytest.mark.book
 
@@ -264,3 +267,34 @@ def test_without_scripts_and_from_a_file_it_says_what_is_missing(browser, addres
     local.goto((site / "book/explorer.html").as_uri())
     local.wait_for_function("window.vowelflowExplorer?.problem")
     assert "serve the folder" in local.locator("#explorer-app").inner_text()
+
+
+def test_in_firefox_too(address, explorer, tmp_path):
+    program = next(filter(None, map(shutil.which, ("firefox-esr", "firefox"))), None)
+    if program is None:
+        pytest.skip("no firefox on this machine")
+
+    async def look():
+        async with opened(program, tmp_path) as firefox:
+            await firefox.open(address)
+            await firefox.until("(window.vowelflowExplorer?.times.length ?? 0) > 0")
+            await firefox.value(
+                "(() => { const e = document.querySelector('[data-part=moves] input'); e.value = 1.5;"
+                " e.dispatchEvent(new Event('input', { bubbles: true })); return true })()"
+            )
+            await firefox.until("!vowelflowExplorer.busy && !vowelflowExplorer.late")
+            picture = await firefox.value("Array.from(vowelflowExplorer.picture)")
+            wave = await firefox.value("Array.from(vowelflowExplorer.wave)")
+            return np.array(picture, dtype=np.float32).reshape(288, 288), np.array(wave), firefox.events
+
+    with ThreadPoolExecutor(1) as apart:  # from the loop that the other browser's driver has in this thread
+        picture, wave, events = apart.submit(asyncio.run, look()).result()
+    wanted = explorer.picture(Place(moves={next(iter(explorer.moves)): 1.5}))[0].numpy()
+    assert np.sqrt(np.mean((picture - wanted) ** 2)) < 0.02
+    assert 0.01 < np.abs(wave).max() < 0.95
+    errors = [
+        e["params"]["text"] for e in events if e.get("method") == "log.entryAdded" and e["params"]["level"] == "error"
+    ]
+    asked = [e["params"]["request"]["url"] for e in events if e.get("method") == "network.beforeRequestSent"]
+    base = address.rsplit("/book/", 1)[0]
+    assert not errors and not [url for url in asked if not url.startswith((base, "data:", "blob:", "about:"))]
