@@ -284,6 +284,8 @@ def build_book(build: str | Path | None = None, url: str | None = None) -> Path:
         place = stage / listed.relative_to(home)
         place.parent.mkdir(parents=True)
         shutil.copy(listed, place)
+    if (home / "results/verdicts.svg").is_file():
+        shutil.copy(home / "results/verdicts.svg", stage / "book")
     for room in ("glow", "factors"):  # of which the background shows lines
         (stage / "src/vowelflow").mkdir(parents=True, exist_ok=True)
         shutil.copy(home / f"src/vowelflow/{room}.py", stage / "src/vowelflow")
