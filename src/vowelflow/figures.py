@@ -319,9 +319,7 @@ def forest(found: dict[tuple[str, str], list[dict]]):
     axis.axvline(0, color="grey", lw=0.8)
     axis.axvline(1, color="grey", lw=0.8, ls=":")
     axis.set(yticks=range(len(names)), yticklabels=names, xlim=(-REACH * 1.05, REACH * 1.05))
-    axis.set_xlabel(
-        f"better than the hardest baseline by, in margins (cut at {REACH}); right of the dotted line the claim holds"
-    )
+    axis.set_xlabel(f"difference to the hardest baseline, in margins (cut at {REACH})")
     axis.invert_yaxis()
     figure.legend(loc="outside upper center", ncols=len(found))
     return figure

@@ -149,9 +149,10 @@ def _write(path: Path, results: dict[str, dict], told_of: Callable[[dict], dict]
 
 
 def load_verdicts(home: Path) -> dict[tuple[str, str], dict]:
-    """All ``verdicts.json`` under ``results/``, by corpus and flow; rows say whether they are ``stale``."""
+    """All ``verdicts.json`` under ``results/``, by corpus and flow, real speech first; rows say whether they are ``stale``."""
     found = {}
-    for file in sorted((home / "results").glob("*/*/verdicts.json")):
+    files = (home / "results").glob("*/*/verdicts.json")
+    for file in sorted(files, key=lambda one: ("klatt" in one.parts, one)):
         content = json.loads(file.read_text(encoding="utf-8"))
         stale = {name for name, one in content["provenance"].items() if is_stale(one, CLAIMS[name])}
         content["findings"] = [row | {"stale": row["claim"] in stale} for row in content["findings"]]
