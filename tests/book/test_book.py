@@ -64,7 +64,7 @@ def test_page_in_a_browser(server, browser, page):
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
     # ipywidgets' Image takes no alt text: its caption has to say what it shows.
     assert tab.evaluate("document.querySelectorAll('img:not([alt])').length") == 0
-    buttons = tab.locator("button.vf-play")
+    buttons = tab.locator(".vf-sound button.vf-play")
     if buttons.count():
         buttons.first.click()
         sound = buttons.first.locator("xpath=following-sibling::audio")

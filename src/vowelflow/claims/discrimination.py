@@ -7,7 +7,6 @@ import pandas as pd
 import torch
 
 from .. import judges
-from ..corpus import InputError
 from ..evidence import Bench
 from ..factors import speaker_pairs
 from ..findings import Contest
@@ -69,20 +68,20 @@ def discrimination(bench: Bench) -> dict:
         null[task]["accuracy"] = float(np.mean([one.mean() for one in fake]))
     table = pd.DataFrame(scores)
     for task in tasks:
-        part = table[(table.task == task) & (table.classifier == "LDA")]
-        above = part.pivot_table(index="speaker", columns="space", values="right", aggfunc="mean") - 0.5
+        part = table[table.task == task]
+        above = by_speaker(part).loc["LDA"].unstack("space") - 0.5
         above["half of pictures"] = above.pictures / 2
         kinds = {"untrained flow": "untrained", "pictures": "null", "half of pictures": "simple"}
         metric = "accuracy of LDA above chance"
         tests += [
             Contest("discrimination", f"{task}{note}", metric, 0.05, above[[own, *kinds, "duration alone"]], kinds,
-                    len(part) // len(SPACES), -1, task == "vowel" and code == "whole", code=code)
+                    int((part.classifier == "LDA").sum()) // len(SPACES), -1, task == "vowel" and code == "whole", code=code)
             for own, note, code in (("whole code", "", "whole"), ("top code", ", top code", "top"))
         ]  # fmt: skip
-    accuracy = table.groupby(["task", "classifier", "space", "speaker"]).right.mean().reset_index()
     told = {
-        f"{task}, {name}, {space}": judges.interval(part.right)
-        for (task, name, space), part in accuracy.groupby(["task", "classifier", "space"])
+        f"{task}, {name}, {space}": judges.interval(part)
+        for task in tasks
+        for (name, space), part in by_speaker(table[table.task == task]).groupby(["classifier", "space"])
     }
     return {"tests": tests, "null": null["vowel"], "numbers": {
         "accuracy": told, "null by task": null, "speakers": _speakers(bench), "memory": memory_of(bench), "crops": _crops(bench),
@@ -95,17 +94,37 @@ def plan_of(bench: Bench, one) -> dict:
     return {"known": known, "unseen": unseen, "points": points_of(bench, one, np.concatenate([known, unseen]))}
 
 
+def balanced(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Places of as many tokens of each class as its rarest one has, in order.
+
+    With far more dimensions than tokens, a class mean lies off by noise of squared length d / n, and a classifier takes the class
+    that has fewer tokens for the farther one: it would guess the other, whatever it is shown.
+    """
+    labels = np.asarray(labels)
+    classes, counts = np.unique(labels, return_counts=True)
+    drawn = [rng.permutation(np.flatnonzero(labels == one))[: counts.min()] for one in classes]
+    return np.sort(np.concatenate(drawn))
+
+
 def _tried(bench: Bench, plan: dict, factor: str, fit) -> list[dict]:
-    """Right or wrong, of every unseen token in every space."""
+    """Right or wrong, of every unseen token in every space, by a classifier that has met as many tokens of each class."""
     known, unseen = (bench.table.iloc[plan[part]] for part in ("known", "unseen"))
-    found = []
+    labels, found = known[factor].to_numpy(), []
+    fitted = balanced(labels, np.random.default_rng([bench.seed, 19]))
     for space, points in plan["points"].items():
-        guess = fit(points[: len(known)], known[factor].to_numpy()).predict(points[len(known) :])
-        found += [
-            {"space": space, "speaker": who, "right": float(ok)}
-            for who, ok in zip(unseen.speaker, guess == unseen[factor])
-        ]
-    return found
+        guess = fit(points[fitted], labels[fitted]).predict(points[len(known) :])
+        found.append(
+            pd.DataFrame(
+                {"space": space, "speaker": unseen.speaker, "class": unseen[factor], "right": guess == unseen[factor]}
+            )
+        )
+    return pd.concat(found).to_dict("records")
+
+
+def by_speaker(table: pd.DataFrame) -> pd.Series:
+    """Accuracy by classifier, space and speaker; both vowels count the same, so that a constant guess is right half of the time."""
+    each = table.groupby(["classifier", "space", "speaker", "class"]).right.mean()
+    return each.groupby(["classifier", "space", "speaker"]).mean()
 
 
 def _fake(bench: Bench, plans: list[dict], factor: str, rng) -> pd.Series:
@@ -116,8 +135,8 @@ def _fake(bench: Bench, plans: list[dict], factor: str, rng) -> pd.Series:
         labels = fake[plan["known"]]
         if len(set(labels)) < 2:
             continue
-        points = plan["points"]["whole code"]
-        guess = judges.shrinkage_lda(points[: len(labels)], labels).predict(points[len(labels) :])
+        points, fitted = plan["points"]["whole code"], balanced(labels, rng)
+        guess = judges.shrinkage_lda(points[fitted], labels[fitted]).predict(points[len(labels) :])
         rows.append(
             pd.DataFrame(
                 {"speaker": unseen.speaker, "sex": unseen.sex, "phone": unseen.phone, "right": guess == unseen[factor]}
@@ -137,7 +156,7 @@ def _fake(bench: Bench, plans: list[dict], factor: str, rng) -> pd.Series:
 
 def _speakers(bench: Bench) -> dict:
     """Which of two speakers of one sex, over all vowels and on utterances that LDA was not fitted on: accuracy by space."""
-    found = {}
+    found, rng = {}, np.random.default_rng([bench.seed, 23])
     for one in bench.wider():
         rows = bench.rows(one.unseen, tests=True)
         voices = bench.tokens.take(rows)
@@ -155,9 +174,8 @@ def _speakers(bench: Bench) -> dict:
             if part.groupby("speaker").utterance.nunique().min() < 2:
                 continue
             for name, vectors in spaces.items():
-                try:
-                    guess = judges.lda_predictions(judges.span(vectors[places]), part.speaker, part.utterance)
-                except InputError:  # the utterances fall so that one of the two is left without any
+                guess = _by_utterance(judges.span(vectors[places]), part, rng)
+                if guess is None:  # the utterances fall so that one of the two is left without any
                     continue
                 for who in pair:
                     mine = (part.speaker == who).to_numpy()
@@ -166,6 +184,21 @@ def _speakers(bench: Bench) -> dict:
         name: judges.interval([np.mean(each) for each in by.values()]) | {"pairs": sum(map(len, by.values())) // 2}
         for name, by in found.items()
     }
+
+
+def _by_utterance(points: np.ndarray, table: pd.DataFrame, rng: np.random.Generator) -> np.ndarray | None:
+    """The speaker that LDA guesses of each token, fitted on as many tokens of both from other utterances; None if there are none."""
+    speakers, utterances = table.speaker.to_numpy(), table.utterance.to_numpy()
+    guess = speakers.copy()
+    for utterance in np.unique(utterances):
+        others = np.flatnonzero(utterances != utterance)
+        if len(set(speakers[others])) < 2:
+            return None
+        fitted = others[balanced(speakers[others], rng)]
+        guess[utterances == utterance] = judges.shrinkage_lda(points[fitted], speakers[fitted]).predict(
+            points[utterances == utterance]
+        )
+    return guess
 
 
 def memory_of(bench: Bench) -> dict:
@@ -201,9 +234,10 @@ def _crops(bench: Bench) -> dict | None:
         for one in bench.rounds:
             known, unseen = np.isin(rows, one.known), np.isin(rows, one.unseen) & fair
             if unseen.any():
-                right[unseen] = (
-                    judges.shrinkage_lda(points[known], table.phone[known]).predict(points[unseen])
-                    == table.phone[unseen]
-                )
-        found[name] = judges.interval(pd.Series(right).groupby(table.speaker).mean().dropna())
+                labels = table.phone.to_numpy()[known]
+                fitted = np.flatnonzero(known)[balanced(labels, np.random.default_rng([bench.seed, 19]))]
+                lda = judges.shrinkage_lda(points[fitted], table.phone[fitted])
+                right[unseen] = lda.predict(points[unseen]) == table.phone[unseen]
+        each = pd.Series(right).groupby([table.speaker, table.phone]).mean().groupby("speaker").mean()
+        found[name] = judges.interval(each.dropna())
     return found
