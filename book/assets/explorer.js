@@ -178,6 +178,7 @@ function said() {
 }
 
 function heard({ data }) {
+  if (shown.problem) return; // what was under way when it failed tells nothing any more
   if (data.kind === "loading") {
     const done = (count) => (count / 1e6).toFixed(1);
     find("progress").max = data.total;

@@ -277,6 +277,7 @@ def build_book(build: str | Path | None = None, url: str | None = None) -> Path:
     unused = shutil.ignore_patterns("package*.json", ".npmrc", "__pycache__")
     shutil.copytree(home / "book", stage / "book", ignore=unused)
     shutil.copytree(_front_end(home, build), stage / "book/assets", dirs_exist_ok=True)
+    origins = [_stage_notebook(notebook, build, stage) for notebook in _chapters(home)]
     if not (build / "explorer" / "explorer.json").is_file():
         raise InputError("the explorer's files are not there: run `vowelflow study --only 09_explorer` first")
     shutil.copytree(build / "explorer", stage / "book/assets/explorer")
@@ -289,7 +290,6 @@ def build_book(build: str | Path | None = None, url: str | None = None) -> Path:
     for room in ("glow", "factors"):  # of which the background shows lines
         (stage / "src/vowelflow").mkdir(parents=True, exist_ok=True)
         shutil.copy(home / f"src/vowelflow/{room}.py", stage / "src/vowelflow")
-    origins = [_stage_notebook(notebook, build, stage) for notebook in _chapters(home)]
     _stage_config(home, stage, origins, url)
 
     log = build / "book.log"
