@@ -168,7 +168,7 @@ def readme_table(home: Path) -> str:
         row = {"section": claim.section, "the paper's claim": claim.statement}
         for (corpus, flow), content in found.items():
             primary = next((one for one in content["findings"] if one["claim"] == claim.id and one["primary"]), None)
-            row[f"{flow} on {corpus}"] = _word(primary) if primary else "-"
+            row[f"{flow} on {corpus}"] = _word(primary) if primary else "not measured yet"
         rows.append(row)
     return markdown(pd.DataFrame(rows))
 
