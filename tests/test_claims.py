@@ -182,3 +182,12 @@ def test_code_is_that_of_a_claims_own_modules(tmp_path):
         "directions": {"directions", "lines", "nulls"},
         "denoising": {"denoising", "nulls"},
     }
+
+
+def test_an_interval_that_ends_at_zero_is_an_interval():
+    found = {
+        "a": {"estimate": 0.1, "low": 0.0, "high": 0.2, "clusters": 9},
+        "b": {"estimate": 0.1, "low": None, "high": None, "clusters": 2},
+    }
+    assert verdicts.intervals(found).estimate.to_dict() == {"a": "0.100 (0.000 to 0.200)", "b": "0.100"}
+    assert verdicts.intervals(None).empty

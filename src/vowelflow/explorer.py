@@ -25,7 +25,7 @@ from .evidence import Bench
 from .figures import listening_level
 from .glow import random_code
 from .listener import SHORTEST, features
-from .spectrogram import BINS, FLOOR_DB, griffin_lim, phases, pictures_of, spectrum_of, to_audio
+from .spectrogram import BINS, EXCERPT, FLOOR_DB, griffin_lim, phases, pictures_of, spectrum_of, to_audio
 
 TOKENS = 12  # to start from
 NOISE_DB = 10  # of the noisy tokens that a direction of noise leads to
@@ -147,8 +147,8 @@ class Explorer:
             raise InputError(f"{1000 * len(wave) / RATE:.0f} ms; cut one vowel out, of {SHORTEST} to {FRAMES} ms")
         clip = torch.from_numpy(np.pad(wave, LEAD, "reflect"))
         picture, _ = pictures_of([clip])
-        spectrum = spectrum_of(torch.from_numpy(np.pad(wave, (LEAD, LEAD + FRAMES * 16 - len(wave)), "reflect")))
-        self.own = self.model.encode(picture, self.bench.seed).flat, spectrum.angle()[:, :FRAMES], count
+        spectrum = spectrum_of(torch.from_numpy(np.pad(wave, (LEAD, EXCERPT - LEAD - len(wave)), "reflect")))
+        self.own = self.model.encode(picture, self.bench.seed).flat, spectrum.angle(), count
 
     def start(self, place: Place) -> tuple[torch.Tensor, torch.Tensor | None, int]:
         """Code ``(1, d)``, phase ``(257, 288)`` or None, and frames of what a place starts from."""

@@ -98,7 +98,10 @@ def dashed(frame: pd.DataFrame, digits: int = 2) -> pd.DataFrame:
 
 def intervals(found: dict[str, dict] | None) -> pd.DataFrame:
     """A row each of what ``judges.interval`` found; no row of None."""
-    rows = {name: [told(one["estimate"], one.get("low") and (one["low"], one["high"])), one["clusters"]] for name, one in (found or {}).items()}  # fmt: skip
+    rows = {}
+    for name, one in (found or {}).items():
+        ends = None if one["low"] is None else (one["low"], one["high"])
+        rows[name] = [told(one["estimate"], ends), one["clusters"]]
     return pd.DataFrame.from_dict(rows, orient="index", columns=["estimate", "clusters"])
 
 
@@ -160,14 +163,13 @@ def load_verdicts(home: Path) -> dict[tuple[str, str], dict]:
     return found
 
 
-def readme_table(home: Path) -> str:
-    """The README's table: every claim's primary verdict, a column a corpus and flow."""
-    found = load_verdicts(home)
+def readme_table(found: dict[tuple[str, str], list[dict]]) -> str:
+    """The README's table: every claim's primary verdict, a column a corpus and flow, from their rows."""
     rows = []
     for claim in CLAIMS.values():
         row = {"section": claim.section, "the paper's claim": claim.statement}
-        for (corpus, flow), content in found.items():
-            primary = next((one for one in content["findings"] if one["claim"] == claim.id and one["primary"]), None)
+        for (corpus, flow), findings in found.items():
+            primary = next((one for one in findings if one["claim"] == claim.id and one["primary"]), None)
             row[f"{flow} on {corpus}"] = _word(primary) if primary else "not measured yet"
         rows.append(row)
     return markdown(pd.DataFrame(rows))
@@ -194,5 +196,5 @@ def renew_readme(home: Path) -> Path:
     head, rest = text.split(MARKS[0])
     tail = rest.split(MARKS[1])[1]
     picture = f"![{PICTURE}](results/verdicts.svg)\n\n" if found else ""
-    fresh = f"{head}{MARKS[0]}\n{picture}{readme_table(home)}\n{MARKS[1]}{tail}"
+    fresh = f"{head}{MARKS[0]}\n{picture}{readme_table(found)}\n{MARKS[1]}{tail}"
     return save_atomically(path, lambda file: file.write_text(fresh, encoding="utf-8"))
