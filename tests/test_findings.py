@@ -33,6 +33,10 @@ def finding(flow, untrained, null, simple, clusters=12, spread=0.01, margin=0.05
         ((0.9, 0.5, 0.5, 0.6), {"rank": 0.2, "shuffles": 200}, FAILS, "20% of 200 label shuffles"),
         ((0.9, 0.5, 0.5, 0.6), {"rank": 0.1, "shuffles": 20}, OPEN, "10% of 20 label shuffles"),
         ((0.9, 0.5, 0.5, 0.6), {"rank": 0.01}, HOLDS, "every baseline"),
+        ((0.98, 0.5, 0.5, 0.97), {"bound": 1.0}, PARTLY, "not shown to be better than pictures"),
+        ((0.98, 0.97, 0.5, 0.97), {"bound": 1.0}, OPEN, "untrained flow and pictures left no room"),
+        ((0.9, 0.97, 0.5, 0.97), {"bound": 1.0}, FAILS, "untrained flow and pictures"),
+        ((0.02, 0.03, 0.5, 0.4), {"bound": 0.0, "better": -1}, OPEN, "untrained flow left no room"),
     ],
 )
 def test_the_rule(means, more, verdict, reason):
@@ -65,6 +69,11 @@ def test_sign_flips_are_exact_for_few_and_near_exact_for_many():
     assert findings.sign_flip(values) == pytest.approx(
         stats.ttest_1samp(values, 0, alternative="greater").pvalue, abs=0.02
     )
+
+
+def test_the_p_of_a_baseline_is_of_a_difference_above_the_margin():
+    apart, just = (finding(0.9, 0.5, 0.5, simple)["baselines"]["pictures"]["difference"]["p"] for simple in (0.6, 0.85))
+    assert apart < 0.01 < just
 
 
 def test_holm_is_holms_and_what_does_not_survive_it_does_not_hold():
@@ -103,8 +112,18 @@ def test_pairs_that_share_a_speaker_are_not_independent():
         {"contestant": "flow", "one": [a for a, _ in pairs], "other": [b for _, b in pairs], "value": value}
     )
     pseudo = findings.over_pairs(table, "value").flow
-    assert len(pseudo) == 10 and pseudo.mean() == pytest.approx(value.mean(), abs=0.05)
+    assert len(pseudo) == 10 and pseudo.mean() == pytest.approx(value.mean())
     assert pseudo.sem() > 2 * value.std(ddof=1) / len(value) ** 0.5
+
+
+def test_pseudo_values_have_the_mean_over_pairs_where_some_speakers_have_most_of_them():
+    rng = np.random.default_rng(0)
+    pairs = [("s0", f"s{k}") for k in range(1, 9)] * 5 + [("s1", "s2"), ("s3", "s4")]
+    value = np.array([a == "s0" for a, _ in pairs]) + rng.standard_normal(len(pairs))
+    table = pd.DataFrame(
+        {"contestant": "flow", "one": [a for a, _ in pairs], "other": [b for _, b in pairs], "v": value}
+    )
+    assert findings.over_pairs(table, "v").flow.mean() == pytest.approx(value.mean())
 
 
 def test_the_interval_says_something_of_nothing_in_one_case_of_twenty():

@@ -93,3 +93,14 @@ def test_simple_samples_are_pictures_and_repeatable(pictures):
         assert drawn[name].shape == (5, 1, 288, 288) and 0 <= drawn[name].min() and drawn[name].max() <= 1
         assert torch.equal(drawn[name], again[name])
     assert np.isfinite(drawn["mixture"].numpy()).all()
+
+
+def test_principal_directions_are_those_of_pca():
+    from sklearn.decomposition import PCA
+
+    vectors = torch.randn(12, 40, generator=torch.Generator().manual_seed(0)) * torch.arange(1, 41)
+    directions, deviations = spaces.principal(vectors, 3)
+    pca = PCA(3, svd_solver="full").fit(vectors.numpy())
+    agree = np.abs((directions.numpy() * pca.components_).sum(1))
+    np.testing.assert_allclose(agree, 1, atol=1e-4)
+    np.testing.assert_allclose(deviations.numpy(), np.sqrt(pca.explained_variance_ * 11 / 12), rtol=1e-4)

@@ -25,6 +25,7 @@ from .evidence import Bench
 from .figures import listening_level
 from .glow import random_code
 from .listener import SHORTEST, features
+from .spaces import principal
 from .spectrogram import BINS, EXCERPT, FLOOR_DB, griffin_lim, phases, pictures_of, spectrum_of, to_audio
 
 TOKENS = 12  # to start from
@@ -70,17 +71,9 @@ def moves_of(bench: Bench) -> dict[str, torch.Tensor]:
             found[f"speaker {first} to {second}"] = displacement(codes, contrast(table, "sex", labels))
     noisy = one.model.encode(noisy_pictures(bench, one.known[:64], "white", NOISE_DB), bench.seed).flat
     found[f"clean to noisy, {NOISE_DB} dB"] = (noisy - bench.codes(one.model)[one.known[:64]]).mean(0, keepdim=True)
-    for place, move in enumerate(_principal(codes, 3), start=1):
-        found[f"principal direction {place}"] = move[None]
+    for place, (move, deviation) in enumerate(zip(*principal(codes, 3)), start=1):
+        found[f"principal direction {place}"] = deviation * move[None]
     return {name: move for name, move in found.items() if move.abs().max() > 0}
-
-
-def _principal(codes: torch.Tensor, count: int) -> torch.Tensor:
-    """The main directions of codes ``(n, d)``, each one deviation long."""
-    centred = codes - codes.mean(0)
-    values, vectors = torch.linalg.eigh((centred @ centred.T).double())
-    scores = vectors[:, -count:].flip(1).float()  # unit vectors over tokens
-    return scores.T @ centred / len(codes) ** 0.5
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,8 @@ class Contest:
         rank: for what needs labels, the share of ``shuffles`` of them that do at least as well.
         exact: where there is nothing to estimate, the value that every cluster must have.
         code: "whole" or "top", where it matters.
+        bound: the best value that there can be, where there is one: 1 of a share. Who comes within the margin of it cannot be
+            beaten by the margin.
     """
 
     claim: str
@@ -53,6 +55,7 @@ class Contest:
     shuffles: int = 0
     exact: float | None = None
     code: str = "whole"
+    bound: float | None = None
 
 
 def finding(test: Contest) -> dict:
@@ -64,7 +67,7 @@ def finding(test: Contest) -> dict:
         baselines[name] = {
             "kind": kind,
             **_estimate(test.values[name]),
-            "difference": _estimate(difference) | {"p": sign_flip(difference)},
+            "difference": _estimate(difference) | {"p": sign_flip(difference - test.margin)},
         }
     verdict, reason = _verdict(test, baselines)
     told = {name: _estimate(test.values[name]) for name in test.values if name != own and name not in test.kinds}
@@ -97,7 +100,8 @@ def _verdict(contest: Contest, baselines: dict) -> tuple[str, str]:
     low = {name: row["difference"]["interval"][0] for name, row in baselines.items()}
     high = {name: row["difference"]["interval"][1] for name, row in baselines.items()}
     won = [name for name in low if low[name] > contest.margin]
-    lost = [name for name in high if high[name] < contest.margin]
+    cramped = [name for name, row in baselines.items() if not _has_room(contest, row["estimate"])]
+    lost = [name for name in high if high[name] < (0 if name in cramped else contest.margin)]
     needed = [name for name, kind in contest.kinds.items() if kind in ("null", "untrained")]
     if any(name in lost for name in needed):
         return FAILS, f"not better than {_listed(lost)} by the margin"
@@ -111,7 +115,14 @@ def _verdict(contest: Contest, baselines: dict) -> tuple[str, str]:
         return PARTLY, f"better than the null and the untrained flow, not shown to be better than {_listed(rest)}"
     if lost:
         return FAILS, f"not better than {_listed(lost)} by the margin"
+    if cramped:
+        return OPEN, f"{_listed(cramped)} left no room for the margin, with {contest.bound:g} the best there is"
     return OPEN, f"the interval against {_listed([name for name in low if name not in won])} holds the margin"
+
+
+def _has_room(contest: Contest, estimate: float) -> bool:
+    """Whether a baseline could be beaten by the margin at all."""
+    return contest.bound is None or contest.better * (contest.bound - estimate) > contest.margin
 
 
 def _listed(names: list[str]) -> str:
@@ -120,6 +131,8 @@ def _listed(names: list[str]) -> str:
 
 def sign_flip(differences, most: int = 10_000, seed: int = 0) -> float | None:
     """One-sided p of a mean above 0, if the sign of every cluster's difference were a coin's (Fisher 1935).
+
+    Of differences less a margin, that of a mean above the margin.
 
     Exact for up to 13 clusters, else of ``most`` draws; None without a difference.
     """
@@ -185,7 +198,8 @@ def swapped(contest: Contest, shuffles: int, seed: int = 0) -> dict:
 def over_pairs(table: pd.DataFrame, value: str) -> pd.DataFrame:
     """Pseudo-values of each speaker for a mean over pairs, a column a contestant: a speaker may be in many pairs.
 
-    The jackknife leaves out all pairs of a speaker at a time, so that pairs which share one do not count as independent.
+    The jackknife leaves out all pairs of a speaker at a time, so that pairs which share one do not count as independent. Their
+    mean is the mean over pairs: where some speakers have far more pairs than others, that of raw pseudo-values is not.
 
     Args:
         table: columns contestant, one and other (the speakers of a pair), and ``value``.
@@ -196,8 +210,9 @@ def over_pairs(table: pd.DataFrame, value: str) -> pd.DataFrame:
     for name, part in table.groupby("contestant", sort=False):
         values, mean = part[value].to_numpy(float), part[value].mean()
         without = [values[((part.one != who) & (part.other != who)).to_numpy()] for who in people]
-        found[name] = [len(people) * mean - (len(people) - 1) * v.mean() if len(v) else np.nan for v in without]
-    return pd.DataFrame(found, index=people)
+        pseudo = pd.Series([-(len(people) - 1) * v.mean() if len(v) else np.nan for v in without], index=people)
+        found[name] = pseudo - pseudo.mean() + mean
+    return pd.DataFrame(found)
 
 
 def matched(curves: pd.DataFrame, own: str = "flow") -> tuple[pd.DataFrame, float]:

@@ -121,6 +121,19 @@ def cepstral_space() -> Space:
     return Space("cepstrum", into, back, part=ENVELOPE * SIDE)
 
 
+def principal(vectors: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The ``count`` main directions of vectors ``(n, d)``, the strongest first, and the deviation along each.
+
+    Returns:
+        Unit vectors ``(count, d)`` and deviations ``(count,)``, by way of the n by n matrix of products, as d is far above n.
+    """
+    centred = vectors - vectors.mean(0)
+    values, rotation = torch.linalg.eigh((centred @ centred.T).double())
+    lengths = values[-count:].flip(0).clamp_min(1e-6).sqrt()
+    directions = (rotation[:, -count:].flip(1) / lengths).float().T @ centred
+    return directions, lengths.float() / len(vectors) ** 0.5
+
+
 def sample_spaces(known: torch.Tensor, count: int, seed: int = 0) -> dict[str, torch.Tensor]:
     """Pictures drawn from a Gaussian on principal components, and from a mixture of Gaussians on them."""
     from sklearn.mixture import GaussianMixture

@@ -118,7 +118,7 @@ def _not_asked(claim: Claim) -> dict:
 
 
 def code_of(claim: Claim) -> str:
-    """Twelve hex digits that change when the code of the claim, or of a room it uses, does; comments and docstrings do not count."""
+    """Twelve hex digits that change when the code of the claim, or of a room it uses, does; comments, docstrings and messages do not count."""
     package = Path(__file__).resolve().parents[1]
     files = [
         *_with_what_it_uses(Path(claim.home.__file__)),
@@ -142,9 +142,11 @@ def _with_what_it_uses(file: Path) -> list[Path]:
 
 
 def _bare(file: Path) -> str:
-    """A source file without comments, layout, and texts that are statements."""
+    """A source file without comments, layout, texts that are statements, and what errors say: none of these makes a number."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            node.exc = node.exc.func
         if isinstance(body := getattr(node, "body", None), list):
             node.body = [one for one in body if not (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant))]
     return ast.unparse(tree)

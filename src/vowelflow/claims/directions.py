@@ -13,7 +13,7 @@ from ..factors import random_direction
 from ..findings import Contest, matched
 from ..glow import Glow
 from ..listener import enrolled, features
-from ..spaces import Space, flow_space
+from ..spaces import Space, flow_space, principal
 from .lines import FIXED, HEARD, probability_of
 from .nulls import calibrated, rank
 
@@ -70,9 +70,7 @@ def shuffled(table: pd.DataFrame, factor: str, rng: np.random.Generator) -> np.n
 
 def low_rank(codes: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
     """A displacement's part in the ``RANK`` main directions of codes ``(n, d)``."""
-    centred = codes - codes.mean(0)
-    values, vectors = torch.linalg.eigh(centred @ centred.T)
-    basis = (vectors[:, -RANK:] / values[-RANK:].clamp_min(1e-6).sqrt()).T @ centred
+    basis, _ = principal(codes, RANK)
     return direction @ basis.T @ basis
 
 
@@ -254,31 +252,37 @@ def agreement(bench: Bench) -> dict:
 
     That of vowel among women and among men, that of sex in each of two vowels. Each half's norm is estimated by the
     product of two quarters, whose noise is independent (Spearman 1904): 1 is one direction, 0 two that have nothing in common.
+    Products are means over rounds.
     """
-    found = {}
-    one = bench.rounds[0]
-    spaces = {"flow": bench.codes(one.model, bench.depth.draws), "pictures": bench.pictures.flatten(1)}
+    found: dict[str, list] = {}
     cases = {"phone": ("sex", ("f", "m")), "sex": ("phone", ("aa", "ae"))}
-    for factor, (other, values) in cases.items():
-        table = bench.table.iloc[one.known]
-        odd = table.groupby("speaker").ngroup().to_numpy() // 2 % 2 == 1
-        for name, vectors in spaces.items():
-            parts = []
-            for value in values:
-                for half in (odd, ~odd):
-                    rows = np.flatnonzero(
-                        ((table[other] == value) & table[factor].isin(CLASSES[factor])).to_numpy() & half
-                    )
-                    weights = contrast(table.iloc[rows], factor)
-                    parts.append(displacement(vectors[one.known[rows]], weights).double()[0])
-            a1, a2, b1, b2 = parts
-            across = (a1 @ b2 + a2 @ b1) / 2  # of no common speaker
-            within = (a1 @ a2) * (b1 @ b2)
-            raw = torch.cosine_similarity(a1 + a2, b1 + b2, dim=0)
-            found[f"{factor}, {name}"] = {
-                "cosine": raw.item(),
-                "corrected": (across / within.sqrt()).item() if within > 0 and (a1 @ a2) > 0 else None,
-            }
+    for one in bench.rounds:
+        spaces = {"flow": bench.codes(one.model, bench.depth.draws), "pictures": bench.pictures.flatten(1)}
+        for factor, (other, values) in cases.items():
+            for name, vectors in spaces.items():
+                a1, a2, b1, b2 = _quarters(bench, one, vectors, factor, other, values)
+                cosine = torch.cosine_similarity(a1 + a2, b1 + b2, dim=0)
+                across = (a1 @ b2 + a2 @ b1) / 2  # of no common speaker
+                each = [float(product) for product in (cosine, across, a1 @ a2, b1 @ b2)]
+                found.setdefault(f"{factor}, {name}", []).append(each)
+    means = {name: np.mean(each, axis=0) for name, each in found.items()}
+    return {
+        name: {"cosine": raw, "corrected": across / np.sqrt(a * b) if min(a, b) > 0 else None}
+        for name, (raw, across, a, b) in means.items()
+    }
+
+
+def _quarters(bench: Bench, one: Round, vectors: torch.Tensor, factor: str, other: str, values) -> list[torch.Tensor]:
+    """A factor's displacement by each half of the known speakers, for the first of another factor's values, then for the second."""
+    table = bench.table.iloc[one.known]
+    odd = table.groupby("speaker").ngroup().to_numpy() // 2 % 2 == 1
+    found = []
+    for value in values:
+        mine = ((table[other] == value) & table[factor].isin(CLASSES[factor])).to_numpy()
+        for half in (odd, ~odd):
+            rows = np.flatnonzero(mine & half)
+            weights = contrast(table.iloc[rows], factor)
+            found.append(displacement(vectors[one.known[rows]], weights).double()[0])
     return found
 
 
@@ -414,19 +418,19 @@ def unsupervised(bench: Bench) -> dict:
         scores = [_scores(bench, one, factor) for one in bench.rounds]
         values = pd.DataFrame({name: _areas(bench, scores, name, factor) for name in scores[0]["spaces"]})
         labels = [shuffled(bench.table, factor, rng) for _ in range(max(bench.depth.shuffles, 1))]
-        fake = [_areas(bench, scores, "flow", factor, one) for one in labels]
-        values["shuffled labels"] = pd.concat(fake, axis=1).mean(axis=1)
-        as_well = rank(values.flow.mean(), [one.mean() for one in fake])
-        null[factor] = calibrated(fake, chance=0.5)
         kinds = {"untrained flow": "untrained", "shuffled labels": "null", "pictures": "simple"}
         n = sum(len(one["unseen"]) for one in scores)
         metric = "area under the ROC curve of one principal direction"
         names = {"phone": "aa or ae", "sex": "women or men"}
-        tests += [
-            Contest("unsupervised", f"{names[factor]}{note}", metric, 0.05, values[[own, *kinds]], kinds, n, code=code,
-                 primary=factor == "phone" and code == "whole", rank=as_well, shuffles=len(fake))
-            for own, note, code in (("flow", "", "whole"), ("top code", ", top code", "top"))
-        ]  # fmt: skip
+        for own, note, code in (("flow", "", "whole"), ("top code", ", top code", "top")):
+            fake = [_areas(bench, scores, own, factor, one) for one in labels]
+            shown = values.assign(**{"shuffled labels": pd.concat(fake, axis=1).mean(axis=1)})[[own, *kinds]]
+            as_well = rank(shown[own].mean(), [one.mean() for one in fake])
+            null.setdefault(factor, calibrated(fake, chance=0.5))  # of whole codes, which come first
+            tests.append(Contest(
+                "unsupervised", f"{names[factor]}{note}", metric, 0.05, shown, kinds, n, code=code, bound=1.0,
+                primary=factor == "phone" and code == "whole", rank=as_well, shuffles=len(fake),
+            ))  # fmt: skip
     return {"tests": tests, "null": null["phone"], "numbers": {"null by factor": null}}
 
 
@@ -441,13 +445,8 @@ def _scores(bench: Bench, one: Round, factor: str) -> dict:
     }  # fmt: skip
     found = {}
     for name, vectors in spaces.items():
-        mean = vectors[one.known].mean(0)
-        centred = vectors[one.known] - mean
-        values, rotation = torch.linalg.eigh((centred @ centred.T).double())
-        rotation = rotation[:, -COMPONENTS:] / values[-COMPONENTS:].clamp_min(1e-9).sqrt()
-        found[name] = [
-            (((vectors[rows] - mean) @ centred.T).double() @ rotation).numpy() for rows in (labelled, unseen)
-        ]
+        basis, _ = principal(vectors[one.known], COMPONENTS)
+        found[name] = [(vectors[rows] @ basis.T).numpy() for rows in (labelled, unseen)]
     return {"known": labelled, "unseen": unseen, "spaces": found}
 
 

@@ -15,7 +15,7 @@ from ..cards import likelihood as scored
 from ..cards import simpler_models
 from ..evidence import Bench, Round
 from ..findings import Contest, swapped
-from ..glow import model_folder
+from ..glow import dequantize, model_folder
 from ..spectrogram import BINS, FRAMES
 
 PATCHES = 8  # of 64 neighbouring numbers, of each token
@@ -37,7 +37,7 @@ def fields(bench: Bench, one: Round, rows: np.ndarray) -> dict[str, list[torch.T
         "codes": codes,
         "top codes": codes[:top],
         "untrained flow": untrained,
-        "pictures": [bench.pictures[every][:, :, :BINS]],
+        "pictures": [dequantize(bench.pictures[every], bench.seed)[:, :, :BINS]],
     }
     scaled = {name: [_standard(_spoken(field, early), known) for field in scales] for name, scales in spaces.items()}
     flat = scaled["pictures"][0].flatten(1).numpy()
@@ -96,6 +96,7 @@ def gaussian(bench: Bench) -> dict:
             -1,
             own == "codes",
             code=code,
+            bound=0.5,
         )
         for part, own, code in (("whole code", "codes", "whole"), ("top code", "top codes", "top"))
     ]

@@ -24,6 +24,8 @@ HEARD = {name: COLUMNS.index(name) for name in ("f0", "f1", "f2", "f3")}  # colu
 SHARES = (0.25, 0.5, 0.75)
 APART = 1.2  # ratio of second formants from which on a valley between them is asked for
 DOUBLED_DB = 3.0  # a valley that deep is two formants
+STRANGER = "another real token"
+HEARD_AS = ("heard", "heard_denser", "heard_below")
 
 
 def pairs_of(bench: Bench, rows: np.ndarray, factor: str, count: int) -> np.ndarray:
@@ -71,7 +73,7 @@ def interpolation(bench: Bench) -> dict:
     def contest(part, metric, column, rows, own="flow", **more):
         values = over_pairs(rows, column)[[own, *kinds]]
         n = int((rows.contestant == own).sum())
-        return Contest("interpolation", part, metric, 0.1, values, kinds, n, **more)
+        return Contest("interpolation", part, metric, 0.1, values, kinds, n, **{"bound": 1.0} | more)
 
     metric = "share of midpoints that are one vowel, as probable as 95 % of real ones"
     contests = [
@@ -85,8 +87,8 @@ def interpolation(bench: Bench) -> dict:
         ("two second formants", middle.dropna(subset="doubled"), "doubled"),
     ):
         if len(rows):
-            better = -1 if column == "doubled" else 1
-            contests.append(contest(part, "share of midpoints", column, rows, better=better))
+            more = {"better": -1, "bound": 0.0} if column == "doubled" else {}
+            contests.append(contest(part, "share of midpoints", column, rows, **more))
     columns = [
         "one_vowel",
         "speech",
@@ -166,9 +168,12 @@ def _rank(part: pd.DataFrame) -> float:
 def density(bench: Bench) -> dict:
     """Whether points of a line have probabilities between those of its ends.
 
-    Under another flow, which has met neither speaker, if there is one; else under the mixture of the listener.
+    Under another flow, which has met neither speaker, if there is one; else under the mixture of the listener. Of three tokens
+    drawn alike the third lies between the others in one case of three, so a token of somebody else is a baseline.
     """
     found, judge = [], bench.extra.get("other")
+    rng = np.random.default_rng([bench.seed, 29])
+    people = bench.table.speaker.to_numpy()
     names = ["flow", "untrained flow", "pictures", "great circle"]
     for one, factor, pairs in _rounds(bench):
         contestants = bench.contestants(one) | {"great circle": (flow_circle(one.model), one.model)}
@@ -180,6 +185,11 @@ def density(bench: Bench) -> dict:
         )
         codes = [bench.codes(one.model)[pairs[:, side]] for side in (0, 1)]
         norms = torch.stack([code.square().mean(1) for code in codes]).mean(0)
+        who = pd.DataFrame({"factor": factor, "one": people[pairs[:, 0]], "other": people[pairs[:, 1]]})
+        strangers = _strangers(bench, one, pairs, rng)
+        heard = bench.listener.log_density(bench.heard[strangers])
+        value = heard if judge is None else _log_p(judge, bench.pictures[strangers], bench.seed)
+        found.append(who.assign(contestant=STRANGER, share=0.5, **_placed(value, ends, heard, ears)))
         for name in names:
             space, model = contestants[name]
             start, end = (bench.vectors(space, pairs[:, side], model) for side in (0, 1))
@@ -187,22 +197,21 @@ def density(bench: Bench) -> dict:
                 point = space.between(start, end, share)
                 ear = bench.listener.log_density(features(point, formants=False))
                 value = ear if judge is None else _log_p(judge, point, bench.seed)
-                found.append(pd.DataFrame({
-                    "contestant": name, "factor": factor, "share": share, "one": bench.table.speaker.to_numpy()[pairs[:, 0]],
-                    "other": bench.table.speaker.to_numpy()[pairs[:, 1]], "between": _inside(value, ends), "denser": value > ends.max(0),
-                    "heard": _inside(ear, ears), "heard_denser": ear > ears.max(0),
-                    "log_pz": torch.lerp(*codes, share).square().mean(1).sub(norms).numpy() if name == "flow" else np.nan,
-                }))  # fmt: skip
+                told = who.assign(contestant=name, share=share, **_placed(value, ends, ear, ears))
+                if name == "flow":
+                    told["log_pz"] = torch.lerp(*codes, share).square().mean(1).sub(norms).numpy()
+                found.append(told)
     table = pd.concat(found, ignore_index=True)
-    columns = ["between", "denser", "heard", "heard_denser"]
+    columns = list(_placed(*np.zeros((4, 2))))
     table[columns] = table[columns].astype(float)
     middle = table[table.share == 0.5]
-    kinds = {"untrained flow": "untrained", "pictures": "simple", "great circle": "simple"}
+    kinds = {"untrained flow": "untrained", STRANGER: "null", "pictures": "simple", "great circle": "simple"}
     n = int((middle.contestant == "flow").sum())
 
     def contest(part, column, **more):
         metric = "share of midpoints whose probability lies between those of their ends"
-        return Contest("density", part, metric, 0.1, over_pairs(middle, column)[["flow", *kinds]], kinds, n, **more)
+        values = over_pairs(middle, column)[["flow", *kinds]]
+        return Contest("density", part, metric, 0.1, values, kinds, n, bound=1.0, **more)
 
     contests = [contest("under a mixture on the mel-cepstrum", "heard", primary=judge is None)]
     if judge is not None:
@@ -216,8 +225,21 @@ def density(bench: Bench) -> dict:
     }}  # fmt: skip
 
 
-def _inside(values: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    return (values > ends.min(0)) & (values < ends.max(0))
+def _strangers(bench: Bench, one: Round, pairs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """For each pair the row of a token of somebody else."""
+    rows = bench.rows(one.unseen, tests=True)
+    people = bench.table.speaker.to_numpy()
+    others = [rows[~np.isin(people[rows], people[pair])] for pair in pairs]
+    return np.array([rng.choice(some if len(some) else rows) for some in others])
+
+
+def _placed(value: np.ndarray, ends: np.ndarray, heard: np.ndarray, ears: np.ndarray) -> dict[str, np.ndarray]:
+    """Where probabilities lie beside those of two ends ``(2, n)``, by the judge and by ear: between them, above, or below both."""
+    found = {}
+    for names, one, two in ((("between", "denser", "below"), value, ends), (HEARD_AS, heard, ears)):
+        above, below = one >= two.max(0), one <= two.min(0)
+        found |= dict(zip(names, (~above & ~below, above, below)))
+    return found
 
 
 def _log_p(judge: Glow, pictures: torch.Tensor, seed: int) -> np.ndarray:
