@@ -21,7 +21,7 @@ def repository(tmp_path, monkeypatch):
     (home / "_config.yml").touch()
     monkeypatch.chdir(home)
     monkeypatch.delenv("VOWELFLOW_BUILD", raising=False)
-    speech = SimpleNamespace(name="klatt", note="a test", licence="free")
+    speech = SimpleNamespace(name="klatt", note="a test", licence="free", fingerprint="f1")
     monkeypatch.setattr(readers, "load_corpus", lambda name, root=None: speech)
 
     def add(name, *cells, parameters=PARAMETERS):
@@ -50,7 +50,8 @@ def test_notebooks_run_in_order_with_parameters_and_results(repository, capsys):
     made = sorted(path.name for path in (home / "build/notebooks").iterdir())
     assert made == ["01_one.ipynb", "02_two.ipynb"]
     executed = nbformat.read(home / "build/notebooks/01_one.ipynb", as_version=4)
-    assert executed.metadata.vowelflow == {"corpus": "klatt", "licence": "free", "profile": "smoke", "seed": 3}
+    wanted = {"corpus": "klatt", "fingerprint": "f1", "licence": "free", "profile": "smoke", "seed": 3}
+    assert executed.metadata.vowelflow == wanted | {"source": study._source(home / "notebooks/01_one.ipynb")}
     assert capsys.readouterr().out.startswith("corpus: klatt (a test)\n")
 
 
@@ -85,6 +86,23 @@ def test_no_book_from_notebooks_that_were_not_run(repository, monkeypatch):
     (home / "book/assets").mkdir(parents=True)
     monkeypatch.setattr(study, "_front_end", lambda home, build: home / "book/assets")
     with pytest.raises(InputError, match="01_one has not been run"):
+        study.build_book()
+
+
+def test_no_book_from_a_notebook_that_was_changed_since_or_from_two_runs(repository, monkeypatch):
+    home = repository("01_one", "x = 1")
+    repository("02_two")
+    (home / "book/assets").mkdir(parents=True)
+    monkeypatch.setattr(study, "_front_end", lambda home, build: home / "book/assets")
+    study.run_study()
+    study.run_study(only="02_two", seed=1)
+    with pytest.raises(InputError, match="01_one was run with seed 0, 02_two with 1"):
+        study.build_book()
+    study.run_study(only="02_two")
+    with pytest.raises(InputError, match="explorer's files"):  # which come next: one run is no fault
+        study.build_book()
+    repository("01_one", "x = 2")
+    with pytest.raises(InputError, match=r"01_one\.ipynb has been changed since.*--only 01_one"):
         study.build_book()
 
 

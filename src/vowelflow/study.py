@@ -177,7 +177,9 @@ def run_study(corpus="auto", root=None, profile="cpu", seed=0, only=None, build=
     places = [os.path.relpath(Path(place).expanduser(), home) if place else "" for place in places]
     root = os.pathsep.join(places) or None
     parameters = {"corpus": corpus, "root": root, "profile": profile, "seed": seed}
-    origin = {"corpus": speech.name, "licence": speech.licence, "profile": profile, "seed": seed}
+    origin = {
+        "corpus": speech.name, "fingerprint": speech.fingerprint, "licence": speech.licence, "profile": profile, "seed": seed,
+    }  # fmt: skip
 
     seconds = {}
     for number, notebook in enumerate(notebooks, start=1):
@@ -250,9 +252,16 @@ def _execute(notebook: Path, build: Path, parameters: dict, origin: dict, title:
         else:
             os.environ["VOWELFLOW_BUILD"] = before
     node.metadata.pop("papermill")  # it holds this machine's paths
-    node.metadata["vowelflow"] = origin
+    node.metadata["vowelflow"] = origin | {"source": _source(notebook)}
     nbformat.write(node, partial)
     os.replace(partial, done)
+
+
+def _source(notebook: Path) -> str:
+    """Twelve hex digits of what a notebook says and does, outputs apart."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    text = "\0".join(f"{cell['cell_type']} {''.join(cell['source'])}" for cell in cells)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 # ---- the book
@@ -267,7 +276,7 @@ def build_book(build: str | Path | None = None, url: str | None = None) -> Path:
     Returns ``html/index.html`` of the build folder.
 
     Raises:
-        InputError: a chapter that was not run yet.
+        InputError: a chapter that was not run yet, or has been changed since, or was run on other speech than the rest.
         StudyError: npm or the build failed.
     """
     home, build = repository(), build_folder(build)
@@ -278,6 +287,7 @@ def build_book(build: str | Path | None = None, url: str | None = None) -> Path:
     shutil.copytree(home / "book", stage / "book", ignore=unused)
     shutil.copytree(_front_end(home, build), stage / "book/assets", dirs_exist_ok=True)
     origins = [_stage_notebook(notebook, build, stage) for notebook in _chapters(home)]
+    _check_of_one_run(origins)
     if not (build / "explorer" / "explorer.json").is_file():
         raise InputError("the explorer's files are not there: run `vowelflow study --only 09_explorer` first")
     shutil.copytree(build / "explorer", stage / "book/assets/explorer")
@@ -316,12 +326,29 @@ def _stage_notebook(notebook: Path, build: Path, stage: Path) -> dict:
     if not executed.is_file():
         raise InputError(f"{notebook.stem} has not been run: run `vowelflow study --only {notebook.stem}` first")
     node = nbformat.read(executed, as_version=4)
+    origin = node.metadata.get("vowelflow", {})
+    if origin.get("source") != _source(notebook):
+        raise InputError(
+            f"{notebook.name} has been changed since it was run: run `vowelflow study --only {notebook.stem}` again"
+        )
     for cell in node.cells:
         if "parameters" in cell.metadata.get("tags", []):
             cell.metadata.tags.append("remove-input")  # the values used stand in the next cell
     (stage / "notebooks").mkdir(exist_ok=True)
     nbformat.write(node, stage / "notebooks" / notebook.name)
-    return node.metadata.get("vowelflow", {})
+    return origin | {"notebook": notebook.stem}
+
+
+def _check_of_one_run(origins: list[dict]) -> None:
+    """Pages of different speech, sizes or seeds would contradict each other: a study that was cut short leaves such."""
+    first = origins[0]
+    for one in origins:
+        for name in ("corpus", "fingerprint", "profile", "seed"):
+            if one[name] != first[name]:
+                raise InputError(
+                    f"{first['notebook']} was run with {name} {first[name]}, {one['notebook']} with {one[name]}:"
+                    " run the whole study again, or the chapter that differs with `vowelflow study --only`"
+                )
 
 
 def _stage_config(home: Path, stage: Path, origins: list[dict], url: str | None) -> None:
