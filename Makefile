@@ -1,4 +1,4 @@
-# Python 3.11 or newer and make are all that these targets need; the rest comes from PyPI and npm.
+# Python 3.11.5 or newer and make are all that these targets need; the rest comes from PyPI and npm.
 #
 #   make study [CORPUS=auto] [ROOT=folder] [PROFILE=cpu]   run the notebooks, then build the book
 #   make evidence [CORPUS=...] [ROOT=...]   every claim in full, into results/: hours; it goes on where it was
@@ -44,22 +44,28 @@ strip: $(READY)
 	$(BIN)/nbstripout --keep-id --extra-keys "metadata.papermill metadata.language_info metadata.widgets metadata.vowelflow cell.metadata.papermill" notebooks/*.ipynb
 
 $(READY): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("vowelflow needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11, 5) or sys.exit("vowelflow needs Python 3.11.5 or newer, and $(PYTHON) is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12 ...")'
 	@echo "installing into $(VENV): a few minutes, once"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e .
 	@touch $@
 
-# torch stays at the version pinned now: what it brings along (nvidia, cuda, triton) differs by machine
-# and is gigabytes, so moving it is a decision. Write the new pin into the lock, then make lock.
+# Every file of every package by its hash, for all systems and Pythons. Not in it: CUDA, which differs by machine, is gigabytes,
+# and is pinned by torch itself; the install of this package brings it where it is needed. torch stays at the version
+# that is locked now, as moving it is a decision. TORCH_CPU is the hash of its CPU build, for Python 3.11 on x86-64 Linux, which
+# PyPI does not have.
+TORCH_CPU := 6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b
+
 lock:
 	$(PYTHON) -m venv --clear build/lock
-	grep '^torch==' requirements.lock > build/lock/torch.txt
-	build/lock/bin/python -m pip install --quiet --disable-pip-version-check -c build/lock/torch.txt -e '.[book,export,dev]'
-	echo "# Made by \`make lock\`: one tested version of all that pyproject.toml and its extras book, export and dev need." > build/lock/lock.txt
-	build/lock/bin/python -m pip freeze --exclude vowelflow | grep -Ev '^(nvidia|cuda|triton)' | sed 's/+cpu$$//' >> build/lock/lock.txt
-	mv build/lock/lock.txt requirements.lock
+	build/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	grep -o '^torch==[^ ]*' requirements.lock > build/lock/torch.txt
+	build/lock/bin/uv pip compile pyproject.toml --extra book --extra export --extra dev --quiet --upgrade --universal \
+	  --python-version 3.11.5 --generate-hashes --no-annotate --no-header -c build/lock/torch.txt -o build/lock/lock.txt
+	sed -i 's/^\(torch==.*\)/\1\n    --hash=sha256:$(TORCH_CPU) \\/' build/lock/lock.txt
+	echo "# Made by \`make lock\`: one tested version of all that pyproject.toml and its extras book, export and dev need." > requirements.lock
+	cat build/lock/lock.txt >> requirements.lock
 	rm -rf build/lock
 
 clean:

@@ -33,10 +33,10 @@ def test_conda_users_get_the_same_packages():
 
 def test_lock_holds_a_fitting_version_of_every_package():
     text = (HOME / "requirements.lock").read_text(encoding="utf-8")
-    lines = [line for line in text.splitlines() if not line.startswith("#")]
-    assert all(re.fullmatch(r"[\w.-]+==[\w.!]+", line) for line in lines), "exact public versions only"
-    locked = dict(line.split("==") for line in lines)
-    locked = {canonicalize_name(name): version for name, version in locked.items()}
+    entries = re.findall(r"^([\w.-]+)==([\w.!]+)(?: ; [^\\\n]+)?((?: \\\n    --hash=sha256:[0-9a-f]{64})+)$", text, re.M)
+    rest = re.sub(r"( \\)?\n    --hash=.*", "", text).splitlines()
+    assert len(entries) == len([line for line in rest if not line.startswith("#")]), "exact versions, all with hashes"
+    locked = {canonicalize_name(name): version for name, version, _ in entries}
     wrong = [
         f"{name}{specifier}: {locked.get(name)}"
         for name, specifier in by_name(WANTED).items()

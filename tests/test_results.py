@@ -47,4 +47,5 @@ def test_the_conclusion_says_what_the_results_do():
     assert not better("samples", "PCA-Gaussian") and not better("unsupervised", "pictures")
     heard = next(row for row in REAL["findings"] if row["part"] == "under a mixture on the mel-cepstrum")
     assert better("density", "great circle") and of["density"]["baselines"]["pictures"]["estimate"] < 0.01
+    assert better("density", "another real token") and of["density"]["estimate"] < 1 / 3
     assert heard["baselines"]["great circle"]["difference"]["interval"][0] < 0

@@ -168,8 +168,8 @@ def _rank(part: pd.DataFrame) -> float:
 def density(bench: Bench) -> dict:
     """Whether points of a line have probabilities between those of its ends.
 
-    Under another flow, which has met neither speaker, if there is one; else under the mixture of the listener. Of three tokens
-    drawn alike the third lies between the others in one case of three, so a token of somebody else is a baseline.
+    Under another flow, which has met neither speaker, if there is one; else under the mixture of the listener. A token of somebody
+    else lies between two others now and then, too, and is a baseline: once in three, if all three were drawn alike.
     """
     found, judge = [], bench.extra.get("other")
     rng = np.random.default_rng([bench.seed, 29])
