@@ -14,6 +14,7 @@ CORPUS := auto
 ROOT :=
 PROFILE := cpu
 PORT := 8000
+TORCH := torch==2.13.0
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -48,23 +49,19 @@ $(READY): requirements.lock pyproject.toml
 	@echo "installing into $(VENV): a few minutes, once"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# Every file of every package by its hash, for all systems and Pythons. Not in it: CUDA, which differs by machine, is gigabytes,
-# and is pinned by torch itself; the install of this package brings it where it is needed. torch stays at the version
-# that is locked now, as moving it is a decision. TORCH_CPU is the hash of its CPU build, for Python 3.11 on x86-64 Linux, which
-# PyPI does not have.
-TORCH_CPU := 6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b
-
+# Every file of every package by its hash, for all systems and Pythons, but for torch: its builds and what they bring of CUDA
+# differ by machine and are gigabytes, and where a wheel for the CPU alone is at hand pip must be free to take it.
 lock:
 	$(PYTHON) -m venv --clear build/lock
 	build/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
-	grep -o '^torch==[^ ]*' requirements.lock > build/lock/torch.txt
+	echo "$(TORCH)" > build/lock/torch.txt
 	build/lock/bin/uv pip compile pyproject.toml --extra book --extra export --extra dev --quiet --upgrade --universal \
-	  --python-version 3.11.5 --generate-hashes --no-annotate --no-header -c build/lock/torch.txt -o build/lock/lock.txt
-	sed -i 's/^\(torch==.*\)/\1\n    --hash=sha256:$(TORCH_CPU) \\/' build/lock/lock.txt
-	echo "# Made by \`make lock\`: one tested version of all that pyproject.toml and its extras book, export and dev need." > requirements.lock
+	  --python-version 3.11.5 --generate-hashes --no-annotate --no-header --no-emit-package torch -c build/lock/torch.txt -o build/lock/lock.txt
+	echo "# Made by \`make lock\`: one tested version of all that pyproject.toml and its extras book, export and dev need, but torch." > requirements.lock
 	cat build/lock/lock.txt >> requirements.lock
 	rm -rf build/lock
 

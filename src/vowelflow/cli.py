@@ -130,7 +130,9 @@ def _parser() -> argparse.ArgumentParser:
     evidence.add_argument("--root", metavar="DIR", help=ROOT)
     evidence.add_argument("--flow", metavar="MODEL", help="default: the flows that a study of the corpus uses")
     evidence.add_argument("--claim", metavar="ID", help="one claim alone, by its id in verdicts.json, such as gaussian")
-    evidence.add_argument("--seed", type=int, default=0, help="default: 0")
+    evidence.add_argument(
+        "--seed", type=int, default=0, help="of all that is drawn; default: 0, and results of others are told beside"
+    )
     evidence.add_argument(
         "--with-shared", action="store_true", help="once more with sentences that everybody says, to be told beside"
     )
@@ -282,7 +284,7 @@ def _measure(options) -> None:
 
 
 def _evidence(options) -> None:
-    from .claims import WITH_SHARED, run_all
+    from .claims import results_folder, run_all
     from .depths import FULL
     from .evidence import open_bench
     from .readers import load_corpus
@@ -295,9 +297,8 @@ def _evidence(options) -> None:
     for flow in [options.flow] if options.flow else flows_of(speech, seed=options.seed):
         print(f"\nthe flow: {flow}", flush=True)
         bench = open_bench(speech, flow, FULL, options.seed, options.root, options.with_shared)
-        folder = run_all(bench, options.claim)
-        folder = folder.with_name(folder.name.removesuffix(WITH_SHARED))
-        print(f"verdicts: {write_verdicts(folder)}")
+        run_all(bench, options.claim)
+        print(f"verdicts: {write_verdicts(results_folder(speech, bench.flow))}")
     renew_readme(repository())
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML
 
-from .claims import CLAIMS, WITH_SHARED, all_findings, dumps, full_results, is_stale, results_folder
+from .claims import CLAIMS, OTHER_SEED, WITH_SHARED, all_findings, dumps, full_results, is_stale, results_folder
 from .corpus import save_atomically
 from .evidence import Bench
 from .findings import VERDICTS
@@ -81,6 +81,8 @@ def _finding(row: dict) -> str:
     if shared := row.get("with_shared"):
         told_of = told(shared["estimate"], shared["interval"])
         lines.append((f"({row['contestant']}, with sentences that everybody says)", told_of, ""))
+    for seed, other in (row.get("seeds") or {}).items():
+        lines.append((f"({row['contestant']}, seed {seed})", told(other["estimate"], other["interval"]), ""))
     cells = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>" for line in lines)
     return (
         f'<p class="vf-what">{html.escape(title)}</p><table class="vf-finding"><thead><tr><th>contestant</th><th>estimate</th>'
@@ -125,16 +127,34 @@ def full_of(bench: Bench) -> dict[str, dict]:
 def write_verdicts(folder: Path) -> Path:
     """``verdicts.json`` beside the full results of a corpus and a flow: all rows, and their null checks.
 
-    Rows have ``with_shared``, what comes of all sentences, where that was measured, too.
+    Rows have ``with_shared``, what comes of all sentences, and ``seeds``, what comes of other seeds, where that was measured.
     """
-    beside = full_results(folder.with_name(folder.name + WITH_SHARED))
-    every = {(row["claim"], row["part"]): row for result in beside.values() for row in result["findings"]}
+    shared = _by_part(folder.with_name(folder.name + WITH_SHARED))
+    start = folder.name + OTHER_SEED
+    seeds = {path.name.removeprefix(start): _by_part(path) for path in sorted(folder.parent.glob(f"{start}*"))}
 
-    def with_shared(row):
-        other = every.get((row["claim"], row["part"]))
-        return row | {"with_shared": other and {key: other[key] for key in ("estimate", "interval", "n", "clusters")}}
+    def with_beside(row):
+        place = row["claim"], row["part"]
+        others = {seed: rows[place] for seed, rows in seeds.items() if place in rows}
+        return row | {"with_shared": shared.get(place), "seeds": others}
 
-    return _write(folder / "verdicts.json", full_results(folder), with_shared)
+    return _write(folder / "verdicts.json", full_results(folder), with_beside)
+
+
+def _by_part(folder: Path) -> dict[tuple[str, str], dict]:
+    """What is told beside of each claim's parts."""
+    keys = ("estimate", "interval", "n", "clusters", "verdict")
+    return {(row["claim"], row["part"]): {key: row[key] for key in keys} for row in all_findings(full_results(folder))}
+
+
+def over_seeds(findings: list[dict]) -> str:
+    """How many primary verdicts another seed changes, in a sentence; which decides on dequantization noise, pairs, samples and shuffles."""
+    tried = [(row, other) for row in findings if row["primary"] for other in (row.get("seeds") or {}).values()]
+    if not tried:
+        return "No other seed has been tried."
+    changed = sorted({row["claim"] for row, other in tried if row["verdict"] != other["verdict"]})
+    said = f"it changes that of {', '.join(changed)}" if changed else "it changes none"
+    return f"{len(tried)} primary verdicts were reached with another seed, too: {said}."
 
 
 def write_run(results: dict[str, dict]) -> Path:

@@ -36,7 +36,7 @@ class Claim:
         return getattr(self.home, self.id)
 
 
-WITH_SHARED = "-with-shared"  # of the folder of results that are told beside
+WITH_SHARED, OTHER_SEED = "-with-shared", "-seed-"  # of folders of results that are told beside
 ROOMS = (
     "evidence",
     "findings",
@@ -155,7 +155,8 @@ def _bare(file: Path) -> str:
 def results_folder(corpus: Corpus, flow: str, home: Path | None = None) -> Path:
     """Where the full results of a corpus and a flow lie: ``results/CORPUS/FLOW``.
 
-    Users' own corpora go by their fingerprint, too. Those with the sentences that everybody says have ``WITH_SHARED`` appended.
+    Users' own corpora go by their fingerprint, too. Those with the sentences that everybody says have ``WITH_SHARED``
+    appended, those of another seed than 0 ``OTHER_SEED`` and it.
     """
     from ..study import repository
 
@@ -168,7 +169,8 @@ def run_all(bench: Bench, only: str | None = None, home: Path | None = None) -> 
 
     A claim is written as soon as it is measured, so a run that is cut short goes on where it was.
     """
-    folder = results_folder(bench.corpus, bench.flow + (WITH_SHARED if bench.with_shared else ""), home)
+    beside = WITH_SHARED * bench.with_shared + f"{OTHER_SEED}{bench.seed}" * (bench.seed != 0)
+    folder = results_folder(bench.corpus, bench.flow + beside, home)
     for claim in [claim_named(only)] if only else CLAIMS.values():
         path = folder / f"{claim.id}.json"
         wanted = plain(bench.provenance() | {"code": code_of(claim)})
