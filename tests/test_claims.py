@@ -115,6 +115,10 @@ def test_comments_and_docstrings_are_no_code(tmp_path):
     before = claims._bare(file)
     file.write_text('"""Other."""\ndef f(x):\n    # more\n    return x\n')
     assert claims._bare(file) == before
+    file.write_text("def f(x):\n    if x < 0:\n        raise ValueError('no')\n    return x\n")
+    assert claims._bare(file) == before
+    file.write_text("def f(x):\n    if x < 0:\n        x = 0\n    return x\n")
+    assert claims._bare(file) != before
     file.write_text('"""Other."""\ndef f(x):\n    return -x\n')
     assert claims._bare(file) != before
 
@@ -162,6 +166,21 @@ def test_tables_and_the_readme_are_made_from_verdicts(bench, tmp_path):
     assert f"| {bench.flow} on klatt |" in text and "? not testable here" in text
     shown = verdicts.table(verdicts.load_verdicts(tmp_path)["klatt", bench.flow]["findings"], link="")
     assert shown.claim[0].endswith("(03_distributions.html)") and "stale" not in shown.verdict[0]
+
+
+def test_other_seeds_are_told_beside(bench, tmp_path):
+    from dataclasses import replace
+
+    assert "No other seed" in verdicts.over_seeds([])
+    folder = claims.run_all(bench, "likelihood", tmp_path)
+    other = claims.run_all(replace(bench, seed=3), "likelihood", tmp_path)
+    assert other.name == f"{bench.flow}-seed-3" and other.parent == folder.parent
+    verdicts.write_verdicts(folder)
+    rows = verdicts.load_verdicts(tmp_path)["klatt", bench.flow]["findings"]
+    assert set(rows[0]["seeds"]) == {"3"} and rows[0]["seeds"]["3"]["verdict"] in verdicts.VERDICTS
+    assert verdicts.over_seeds(rows).startswith("1 primary verdicts") and "it changes" in verdicts.over_seeds(rows)
+    turned = [row | {"verdict": "other"} for row in rows]
+    assert verdicts.over_seeds(turned).endswith("it changes that of likelihood.")
 
 
 def test_a_shuffle_is_an_effect_to_a_t_test_over_speakers_and_not_to_other_shuffles():

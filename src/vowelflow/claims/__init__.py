@@ -118,7 +118,7 @@ def _not_asked(claim: Claim) -> dict:
 
 
 def code_of(claim: Claim) -> str:
-    """Twelve hex digits that change when the code of the claim, or of a room it uses, does; comments, docstrings and messages do not count."""
+    """Twelve hex digits that change when the code of the claim, or of a room it uses, does; comments, docstrings and refusals do not count."""
     package = Path(__file__).resolve().parents[1]
     files = [
         *_with_what_it_uses(Path(claim.home.__file__)),
@@ -142,14 +142,21 @@ def _with_what_it_uses(file: Path) -> list[Path]:
 
 
 def _bare(file: Path) -> str:
-    """A source file without comments, layout, texts that are statements, and what errors say: none of these makes a number."""
+    """A source file without comments, layout, texts that are statements, and refusals of bad input: none of these makes a number."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
             node.exc = node.exc.func
         if isinstance(body := getattr(node, "body", None), list):
-            node.body = [one for one in body if not (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant))]
+            node.body = [one for one in body if not _says_or_refuses(one)]
     return ast.unparse(tree)
+
+
+def _says_or_refuses(node: ast.stmt) -> bool:
+    """Whether a statement is a text, or ``if ...: raise ...`` and no more."""
+    if isinstance(node, ast.If):
+        return not node.orelse and len(node.body) == 1 and isinstance(node.body[0], ast.Raise)
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def results_folder(corpus: Corpus, flow: str, home: Path | None = None) -> Path:
