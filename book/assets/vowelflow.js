@@ -20,6 +20,14 @@ new MutationObserver(() => {
   }
 }).observe(document, { childList: true, subtree: true });
 
+// The link beside a play button saves the sound, by the sound's own address: a page holds each sound once.
+document.addEventListener("DOMContentLoaded", () => {
+  for (const link of document.querySelectorAll(".vf-save")) {
+    link.href = link.previousElementSibling.src;
+    link.hidden = false;
+  }
+});
+
 // One sound at a time: a new one stops and rewinds the others.
 document.addEventListener(
   "play",

@@ -1,5 +1,6 @@
 """A small run of all notebooks, the book made of it, and its pages in a browser."""
 
+import base64
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -69,6 +70,14 @@ def test_page_in_a_browser(server, browser, page):
         buttons.first.click()
         sound = buttons.first.locator("xpath=following-sibling::audio")
         assert sound.evaluate("a => new Promise(ok => { a.onended = () => ok(true); if (a.ended) ok(true); })")
+        link = tab.locator(".vf-sound a.vf-save").first
+        box = link.bounding_box()
+        assert min(box["width"], box["height"]) >= 24
+        link.focus()
+        with tab.expect_download() as download:
+            tab.keyboard.press("Enter")
+        assert download.value.suggested_filename == link.get_attribute("download")
+        assert Path(download.value.path()).read_bytes() == base64.b64decode(sound.get_attribute("src").partition(",")[2])
     tab.close()
     assert not problems
 
