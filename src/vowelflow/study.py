@@ -278,6 +278,7 @@ def build_book(build: str | Path | None = None, url: str | None = None) -> Path:
     shutil.copytree(home / "book", stage / "book", ignore=unused)
     shutil.copytree(_front_end(home, build), stage / "book/assets", dirs_exist_ok=True)
     origins = [_stage_notebook(notebook, build, stage) for notebook in _chapters(home)]
+    sounds = _stage_sounds(home, build, stage)
     if not (build / "explorer" / "explorer.json").is_file():
         raise InputError("the explorer's files are not there: run `vowelflow study --only 09_explorer` first")
     shutil.copytree(build / "explorer", stage / "book/assets/explorer")
@@ -290,7 +291,7 @@ def build_book(build: str | Path | None = None, url: str | None = None) -> Path:
     for room in ("glow", "factors"):  # of which the background shows lines
         (stage / "src/vowelflow").mkdir(parents=True, exist_ok=True)
         shutil.copy(home / f"src/vowelflow/{room}.py", stage / "src/vowelflow")
-    _stage_config(home, stage, origins, url)
+    _stage_config(home, stage, origins, url, sounds)
 
     log = build / "book.log"
     jupyter_book = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
@@ -324,11 +325,24 @@ def _stage_notebook(notebook: Path, build: Path, stage: Path) -> dict:
     return node.metadata.get("vowelflow", {})
 
 
-def _stage_config(home: Path, stage: Path, origins: list[dict], url: str | None) -> None:
+def _stage_sounds(home: Path, build: Path, stage: Path) -> str:
+    """Put all sounds into one archive beside the pages, and return the sentence that links to it; none without sounds."""
+    from .sounds import write_sounds
+
+    archive = stage / "book/sounds.zip"
+    count = write_sounds([build / "notebooks" / notebook.name for notebook in _chapters(home)], archive)
+    if not count:
+        return ""
+    size = archive.stat().st_size / 1e6
+    return f"[One archive has them all](sounds.zip): {count} sounds by chapter, {size:.1f} MB, with a table of labels and licences."
+
+
+def _stage_config(home: Path, stage: Path, origins: list[dict], url: str | None, sounds: str) -> None:
     """Write the book's settings, with a footer that says which speech the pages were made from."""
     import yaml
 
     config = yaml.safe_load((home / "_config.yml").read_text(encoding="utf-8"))
+    config["parse"]["myst_substitutions"] = {"sounds": sounds}
     made = {f"{one.get('corpus')}, profile {one.get('profile')}: {one.get('licence')}" for one in origins}
     config["html"]["extra_footer"] = "".join(
         f"<p>Pictures and sounds made from {html.escape(line.rstrip('.'))}.</p>" for line in sorted(made)

@@ -2,6 +2,7 @@
 
 import base64
 import re
+import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -77,7 +78,8 @@ def test_page_in_a_browser(server, browser, page):
         with tab.expect_download() as download:
             tab.keyboard.press("Enter")
         assert download.value.suggested_filename == link.get_attribute("download")
-        assert Path(download.value.path()).read_bytes() == base64.b64decode(sound.get_attribute("src").partition(",")[2])
+        encoded = sound.get_attribute("src").partition(",")[2]
+        assert Path(download.value.path()).read_bytes() == base64.b64decode(encoded)
     tab.close()
     assert not problems
 
@@ -117,6 +119,18 @@ def test_every_link_within_the_book_leads_somewhere(build):
             if not target.is_file() or (anchor and target in read and unquote(anchor) not in read[target].anchors):
                 dead.append(f"{page.name}: {link}")
     assert not dead
+
+
+def test_the_archive_has_the_sounds_that_the_pages_play(build):
+    intro = (build / "html/book/intro.html").read_text(encoding="utf-8")
+    with zipfile.ZipFile(build / "html/book" / re.search(r'href="([^"]+/sounds\.zip)"', intro)[1]) as archive:
+        packed = {(name.partition("/")[0], archive.read(name)) for name in archive.namelist() if name.endswith(".wav")}
+    played = set()
+    for page in CHAPTERS:
+        text = (build / "html" / f"{page}.html").read_text(encoding="utf-8")
+        clips = re.findall('data:audio/wav;base64,([^"]+)', text)
+        played |= {(page.removeprefix("notebooks/"), base64.b64decode(clip)) for clip in clips}
+    assert played and packed == played
 
 
 @pytest.mark.parametrize("page", PAGES)
