@@ -149,6 +149,8 @@ def test_page_without_eyes_or_mouse(server, browser, page, theme):
     tab = browser.new_page(viewport={"width": 1200, "height": 900})
     tab.add_init_script(f"localStorage.setItem('mode', '{theme}'); localStorage.setItem('theme', '{theme}')")
     tab.goto(server + page, wait_until="networkidle")
+    tab.add_style_tag(content="* { animation: none !important; transition: none !important }")
+    tab.evaluate("document.querySelectorAll('details').forEach((folded) => (folded.open = true))")
     found = axe.Axe().run(tab, context="article.bd-article", options={"preload": False}).response["violations"]
     tab.close()
     wrong = [(one["id"], one["nodes"][0]["html"][:300]) for one in found if one["impact"] in ("critical", "serious")]
