@@ -41,3 +41,10 @@ document.addEventListener(
   },
   true,
 );
+
+// Paper is white: the dark colours, which only a script can have set, are off while a page is printed.
+window.addEventListener("beforeprint", () => {
+  const theme = document.documentElement.dataset.theme;
+  document.documentElement.dataset.theme = "light";
+  window.addEventListener("afterprint", () => (document.documentElement.dataset.theme = theme), { once: true });
+});

@@ -155,3 +155,25 @@ def test_page_without_eyes_or_mouse(server, browser, page, theme):
     tab.close()
     wrong = [(one["id"], one["nodes"][0]["html"][:300]) for one in found if one["impact"] in ("critical", "serious")]
     assert not wrong
+
+
+@pytest.mark.parametrize(
+    "page", ("notebooks/05_interpolation.html", "notebooks/10_verdicts.html", "book/explorer.html")
+)
+def test_on_paper_there_is_nothing_to_press_and_night_is_day(server, browser, page):
+    tab = browser.new_page(viewport={"width": 794, "height": 1123})  # A4
+    tab.add_init_script("localStorage.setItem('mode', 'dark'); localStorage.setItem('theme', 'dark')")
+    tab.goto(server + page, wait_until="networkidle")
+    background = "getComputedStyle(document.body).backgroundColor"
+    assert tab.evaluate(background) != "rgb(255, 255, 255)"
+    tab.emulate_media(media="print")
+    tab.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert tab.evaluate(background) == "rgb(255, 255, 255)"
+    controls = "button, input, select, .vf-save, .vf-play, .noUi-base, .bd-sidebar-primary, .bd-sidebar-secondary"
+    assert not [one for one in tab.locator(controls).all() if one.is_visible()]
+    wide = "[...document.querySelectorAll('article table, article pre, article img')].filter((e) => e.scrollWidth > e.parentElement.clientWidth + 1).length"
+    assert tab.evaluate(wide) == 0
+    tab.emulate_media(media="screen")
+    tab.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert tab.evaluate(background) != "rgb(255, 255, 255)"
+    tab.close()
