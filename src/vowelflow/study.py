@@ -27,7 +27,7 @@ DIGITS = 6  # significant digits kept of a number
 
 # What a page needs of the npm packages: folder in book/assets/, package, files.
 ASSETS = (
-    ("widgets", "@jupyter-widgets/html-manager/dist", ("embed.js", "*.woff2")),
+    ("widgets", "@jupyter-widgets/html-manager/dist", ("embed.js", "embed.js.LICENSE.txt", "*.woff2")),
     (
         "ort",
         "onnxruntime-web/dist",
@@ -41,6 +41,7 @@ ASSETS = (
         ),
     ),
     ("mathjax", "mathjax/es5", ("tex-chtml.js", "output/chtml/fonts/woff-v2/*", "input/tex/extensions/*")),
+    ("mathjax", "mathjax", ("LICENSE",)),
 )
 
 

@@ -31,6 +31,11 @@ def test_every_notebook_wrote_its_numbers(build):
     assert [f"notebooks/{name}" for name in load_results(build)] == [p for p in CHAPTERS if p.startswith("notebooks/")]
 
 
+def test_what_others_wrote_comes_with_their_licence(build):
+    for name in ("mathjax/LICENSE", "widgets/embed.js.LICENSE.txt", "scripts/bootstrap.js.LICENSE.txt"):
+        assert (build / "html/_static" / name).stat().st_size > 100
+
+
 class Loaded(HTMLParser):
     """Collects the addresses that a page loads by itself: scripts, styles, pictures, sounds, frames, fonts."""
 
