@@ -168,6 +168,11 @@ def _parser() -> argparse.ArgumentParser:
 
     book = commands.add_parser("book", help="build the book from the notebooks last run")
     book.add_argument("--url", help="where the book will be published; adds a site map and link previews")
+    book.add_argument(
+        "--repository",
+        metavar="URL",
+        help="of the repository at GitHub, if _config.yml does not have it; adds buttons that edit and launch a page",
+    )
     book.set_defaults(run=_book)
     return parser
 
@@ -223,7 +228,8 @@ def _book(options) -> None:
     from .study import build_book
 
     print("building the book ...", flush=True)
-    print(f"the book: {build_book(url=getattr(options, 'url', None))}")
+    addresses = {"url": getattr(options, "url", None), "address": getattr(options, "repository", None)}
+    print(f"the book: {build_book(**addresses)}")
 
 
 def _train(options) -> None:

@@ -25,6 +25,8 @@ from .corpus import InputError, save_atomically
 PARAMETERS = ("corpus", "root", "profile", "seed")  # what every notebook's tagged cell declares
 DIGITS = 6  # significant digits kept of a number
 
+LAUNCHERS = {"binderhub_url": "https://mybinder.org", "colab_url": "https://colab.research.google.com"}
+
 # What a page needs of the npm packages: folder in book/assets/, package, files.
 ASSETS = (
     ("widgets", "@jupyter-widgets/html-manager/dist", ("embed.js", "embed.js.LICENSE.txt", "*.woff2")),
@@ -259,11 +261,12 @@ def _execute(notebook: Path, build: Path, parameters: dict, origin: dict, title:
 # ---- the book
 
 
-def build_book(build: str | Path | None = None, url: str | None = None) -> Path:
+def build_book(build: str | Path | None = None, url: str | None = None, address: str | None = None) -> Path:
     """Render the book from the executed notebooks; any warning is an error.
 
     Args:
         url: where the book will be published; adds a site map and link previews.
+        address: of the repository at GitHub, if _config.yml does not have it; adds buttons that edit, report, and launch.
 
     Returns ``html/index.html`` of the build folder.
 
@@ -292,7 +295,7 @@ def build_book(build: str | Path | None = None, url: str | None = None) -> Path:
     for room in ("glow", "factors"):  # of which the background shows lines
         (stage / "src/vowelflow").mkdir(parents=True, exist_ok=True)
         shutil.copy(home / f"src/vowelflow/{room}.py", stage / "src/vowelflow")
-    _stage_config(home, stage, origins, url, sounds)
+    _stage_config(home, stage, origins, sounds, url, address)
 
     log = build / "book.log"
     jupyter_book = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
@@ -338,7 +341,9 @@ def _stage_sounds(home: Path, build: Path, stage: Path) -> str:
     return f"[One archive has them all](sounds.zip): {count} sounds by chapter, {size:.1f} MB, with a table of labels and licences."
 
 
-def _stage_config(home: Path, stage: Path, origins: list[dict], url: str | None, sounds: str) -> None:
+def _stage_config(
+    home: Path, stage: Path, origins: list[dict], sounds: str = "", url: str | None = None, address: str | None = None
+) -> None:
     """Write the book's settings, with a footer that says which speech the pages were made from."""
     import yaml
 
@@ -351,6 +356,12 @@ def _stage_config(home: Path, stage: Path, origins: list[dict], url: str | None,
     if url:
         config["html"]["baseurl"] = config["sphinx"]["config"]["ogp_site_url"] = url
         config["sphinx"]["extra_extensions"] += ["sphinx_sitemap", "sphinxext.opengraph"]
+    if address := (address or config["repository"]["url"]).rstrip("/").removesuffix(".git"):
+        if not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", address):  # Colab opens notebooks from nowhere else
+            raise InputError(f"{address} is no repository at GitHub; give it as https://github.com/OWNER/NAME")
+        config["repository"]["url"] = address
+        config["html"] |= {f"use_{name}_button": True for name in ("repository", "edit_page", "issues")}
+        config["launch_buttons"] = LAUNCHERS | config["launch_buttons"]
     (stage / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True), encoding="utf-8")
 
 

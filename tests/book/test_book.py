@@ -2,6 +2,7 @@
 
 import base64
 import re
+import shutil
 import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,7 +11,7 @@ from urllib.parse import unquote
 import pytest
 import yaml
 
-from vowelflow.study import load_results
+from vowelflow.study import build_book, load_results
 
 HOME = Path(__file__).resolve().parents[2]
 TOC = yaml.safe_load((HOME / "book/_toc.yml").read_text(encoding="utf-8"))
@@ -105,6 +106,24 @@ class Links(HTMLParser):
         self.anchors |= {attributes[name] for name in ("id", "name") if attributes.get(name)}
         if tag == "a" and attributes.get("href"):
             self.links.append(attributes["href"])
+
+
+def test_with_the_repository_known_pages_can_be_edited_and_chapters_launched(build, tmp_path):
+    def outward(html, page):
+        parser = Links()
+        parser.feed((html / page).read_text(encoding="utf-8"))
+        return [link for link in parser.links if re.match("https://(github.com|mybinder|colab)", link)]
+
+    assert not outward(build / "html", "notebooks/01_data.html")
+    shutil.copytree(build, tmp_path / "build", ignore=shutil.ignore_patterns("html", "stage", "codes", "models"))
+    html = build_book(tmp_path / "build", address="https://github.com/someone/study").parent
+    edited = "https://github.com/someone/study/edit/main/"
+    launched = (
+        "https://mybinder.org/v2/gh/someone/study/main?urlpath=lab/tree/notebooks/01_data.ipynb",
+        "https://colab.research.google.com/github/someone/study/blob/main/notebooks/01_data.ipynb",
+    )
+    assert {f"{edited}notebooks/01_data.ipynb", *launched} < set(outward(html, "notebooks/01_data.html"))
+    assert f"{edited}book/run.md" in outward(html, "book/run.html")
 
 
 def test_every_link_within_the_book_leads_somewhere(build):
