@@ -40,6 +40,21 @@ def test_labels_are_escaped():
     assert "<script>" not in row.data and html.escape('<script>alert("x")</script>') in row.data
 
 
+def test_a_sound_is_in_the_row_once_and_its_link_waits_for_a_script():
+    row = figures.play_row([np.ones(800)], ['a woman\'s "aa", 25%']).data
+    assert row.count("base64,") == 1 and base64.b64decode(re.search('base64,([^"]+)', row)[1])[8:12] == b"WAVE"
+    link = re.search("</audio><a [^>]*>", row)[0]  # the script takes the address from the element before it
+    assert " hidden " in link and "href" not in link
+    assert 'aria-label="Download a woman&#x27;s &quot;aa&quot;, 25% as WAV"' in link
+    assert 'download="a_womans_aa_25_percent.wav"' in link
+
+
+def test_names_of_sound_files_say_what_their_labels_say():
+    labels = ["aa to ae, -1", "aa to ae, +1", "flow, 0.4", "é/../x: *", "...", ""]
+    names = ["aa_to_ae_-1", "aa_to_ae_+1", "flow_0.4", "é_.._x", "sound", "sound"]
+    assert [figures.wav_name(label) for label in labels] == [f"{name}.wav" for name in names]
+
+
 def test_banner_says_which_speech(klatt):
     text = figures.banner(klatt).data
     assert "made from klatt" in text and "synthetic speech" in text and "80 vowels of 8 speakers" in text

@@ -1,5 +1,6 @@
 """The repository agrees with itself: packages, lock, notebooks, paths."""
 
+import json
 import re
 import subprocess
 import sys
@@ -33,7 +34,9 @@ def test_conda_users_get_the_same_packages():
 
 def test_lock_holds_a_fitting_version_of_every_package():
     text = (HOME / "requirements.lock").read_text(encoding="utf-8")
-    entries = re.findall(r"^([\w.-]+)==([\w.!]+)(?: ; [^\\\n]+)?((?: \\\n    --hash=sha256:[0-9a-f]{64})+)$", text, re.M)
+    entries = re.findall(
+        r"^([\w.-]+)==([\w.!]+)(?: ; [^\\\n]+)?((?: \\\n    --hash=sha256:[0-9a-f]{64})+)$", text, re.M
+    )
     rest = re.sub(r"( \\)?\n    --hash=.*", "", text).splitlines()
     assert len(entries) == len([line for line in rest if not line.startswith("#")]), "exact versions, all with hashes"
     locked = {canonicalize_name(name): version for name, version, _ in entries}
@@ -61,6 +64,19 @@ def test_notebooks_are_the_chapters_of_the_book():
     toc = yaml.safe_load((HOME / "book/_toc.yml").read_text(encoding="utf-8"))
     pages = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
     assert [page for page in pages if page.startswith("notebooks/")] == [f"notebooks/{one.stem}" for one in NOTEBOOKS]
+
+
+def test_licences_name_every_corpus_and_every_package_that_the_pages_load():
+    from vowelflow.readers import LICENCES
+
+    text = (HOME / "book/licences.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    packages = json.loads((HOME / "book/assets/package-lock.json").read_text(encoding="utf-8"))["packages"]
+    for name in packages[""]["dependencies"]:
+        (row,) = [row for row in rows if f"`{name}`" in row]
+        assert packages[f"node_modules/{name}"]["license"] in row
+    for name in (*LICENCES, "klatt"):
+        assert sum(f"`{name}`" in row for row in rows) == 1
 
 
 def test_no_file_names_a_folder_of_one_machine():

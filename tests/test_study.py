@@ -1,11 +1,13 @@
 """Notebooks run, fail and report as they should; small ones, made here."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
 import numpy as np
 import pytest
+import yaml
 
 from vowelflow import readers, study
 from vowelflow.corpus import InputError
@@ -104,6 +106,27 @@ def test_no_book_from_a_notebook_that_was_changed_since_or_from_two_runs(reposit
     repository("01_one", "x = 2")
     with pytest.raises(InputError, match=r"01_one\.ipynb has been changed since.*--only 01_one"):
         study.build_book()
+
+
+def settings(stage, **options):
+    study._stage_config(Path(__file__).parents[1], stage, [], **options)
+    return yaml.safe_load((stage / "_config.yml").read_text(encoding="utf-8"))
+
+
+def test_a_known_repository_gives_buttons_and_an_unknown_one_none(tmp_path):
+    without = settings(tmp_path)
+    assert not [name for name in without["html"] if name.startswith("use_")]
+    assert not [name for name in without["launch_buttons"] if name.endswith("_url")]
+    found = settings(tmp_path, address="https://github.com/some-one/vowel.flow.git/")
+    assert found["repository"]["url"] == "https://github.com/some-one/vowel.flow"
+    assert [found["html"][f"use_{name}_button"] for name in ("repository", "edit_page", "issues")] == [True] * 3
+    assert {"binderhub_url", "colab_url"} < set(found["launch_buttons"])
+
+
+@pytest.mark.parametrize("address", ["someone/vowelflow", "https://example.org/a/b", "https://github.com/someone"])
+def test_an_address_that_no_button_could_use_is_refused(tmp_path, address):
+    with pytest.raises(InputError, match="https://github.com/OWNER/NAME"):
+        settings(tmp_path, address=address)
 
 
 def test_outside_a_repository_the_message_says_so(tmp_path, monkeypatch):

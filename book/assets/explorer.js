@@ -274,7 +274,7 @@ function start() {
     fromAddress();
     moved();
   });
-  window.addEventListener("resize", drawBoth);
+  for (const event of ["resize", "beforeprint", "afterprint"]) window.addEventListener(event, drawBoth); // paper has colours of its own
   window.addEventListener("hashchange", () => {
     if (about) {
       fromAddress();

@@ -20,6 +20,14 @@ new MutationObserver(() => {
   }
 }).observe(document, { childList: true, subtree: true });
 
+// The link beside a play button saves the sound, by the sound's own address: a page holds each sound once.
+document.addEventListener("DOMContentLoaded", () => {
+  for (const link of document.querySelectorAll(".vf-save")) {
+    link.href = link.previousElementSibling.src;
+    link.hidden = false;
+  }
+});
+
 // One sound at a time: a new one stops and rewinds the others.
 document.addEventListener(
   "play",
@@ -33,3 +41,10 @@ document.addEventListener(
   },
   true,
 );
+
+// Paper is white: the dark colours, which only a script can have set, are off while a page is printed.
+window.addEventListener("beforeprint", () => {
+  const theme = document.documentElement.dataset.theme;
+  document.documentElement.dataset.theme = "light";
+  window.addEventListener("afterprint", () => (document.documentElement.dataset.theme = theme), { once: true });
+});

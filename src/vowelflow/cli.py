@@ -1,4 +1,4 @@
-"""The command line: ``vowelflow study | train | measure | corpus | export | book``.
+"""The command line: ``vowelflow study | train | measure | corpus | export | book | links``.
 
 Nothing heavy is imported before it is known what to do, so that help is instant.
 """
@@ -170,7 +170,15 @@ def _parser() -> argparse.ArgumentParser:
 
     book = commands.add_parser("book", help="build the book from the notebooks last run")
     book.add_argument("--url", help="where the book will be published; adds a site map and link previews")
+    book.add_argument(
+        "--repository",
+        metavar="URL",
+        help="of the repository at GitHub, if _config.yml does not have it; adds buttons that edit and launch a page",
+    )
     book.set_defaults(run=_book)
+
+    links = commands.add_parser("links", help="ask every outside address of the prose whether it still answers")
+    links.set_defaults(run=_links)
     return parser
 
 
@@ -225,7 +233,15 @@ def _book(options) -> None:
     from .study import build_book
 
     print("building the book ...", flush=True)
-    print(f"the book: {build_book(url=getattr(options, 'url', None))}")
+    addresses = {"url": getattr(options, "url", None), "address": getattr(options, "repository", None)}
+    print(f"the book: {build_book(**addresses)}")
+
+
+def _links(options) -> None:
+    from .links import check_links
+    from .study import repository
+
+    check_links(repository())
 
 
 def _train(options) -> None:

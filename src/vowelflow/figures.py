@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import re
 from functools import reduce
 from pathlib import Path
 
@@ -236,16 +237,28 @@ def costs(found: dict):
 
 
 def play_row(waves, labels) -> HTML:
-    """Labelled play buttons, one a sound, all at one loudness (``LISTENING_RMS``, no clipping)."""
+    """Labelled play buttons, one a sound, all at one loudness (``LISTENING_RMS``, no clipping).
+
+    Beside each is a link that saves the sound. It stays hidden until a page's script (``vowelflow.js``) gives it the
+    sound's own address, so that the sound is in the page once, and no dead link is shown where there are no scripts.
+    """
     buttons = []
     for wave, label in zip(waves, labels, strict=True):
         text = html.escape(str(label))
+        save = f"Download {text} as WAV"
         buttons.append(
             f'<span class="vf-sound"><button type="button" class="vf-play" aria-label="Play {text}" '
             f'onclick="this.nextElementSibling.play()">▶ {text}</button>'
-            f'<audio preload="auto" src="data:audio/wav;base64,{_wav(wave)}"></audio></span>'
+            f'<audio preload="auto" src="data:audio/wav;base64,{_wav(wave)}"></audio>'
+            f'<a class="vf-save" hidden download="{wav_name(label)}" aria-label="{save}" title="{save}">↓</a></span>'
         )
     return HTML(f'<div class="vf-row">{"".join(buttons)}</div>')
+
+
+def wav_name(label) -> str:
+    """A file name that says what the label says: ``aa to ae, -1`` becomes ``aa_to_ae_-1.wav``."""
+    plain = re.sub(r"['\u2019]", "", str(label).replace("%", " percent"))
+    return (re.sub(r"[^\w.+-]+", "_", plain).strip("_.") or "sound") + ".wav"
 
 
 def listening_level(wave) -> np.ndarray:

@@ -25,9 +25,11 @@ from .corpus import InputError, save_atomically
 PARAMETERS = ("corpus", "root", "profile", "seed")  # what every notebook's tagged cell declares
 DIGITS = 6  # significant digits kept of a number
 
+LAUNCHERS = {"binderhub_url": "https://mybinder.org", "colab_url": "https://colab.research.google.com"}
+
 # What a page needs of the npm packages: folder in book/assets/, package, files.
 ASSETS = (
-    ("widgets", "@jupyter-widgets/html-manager/dist", ("embed.js", "*.woff2")),
+    ("widgets", "@jupyter-widgets/html-manager/dist", ("embed.js", "embed.js.LICENSE.txt", "*.woff2")),
     (
         "ort",
         "onnxruntime-web/dist",
@@ -41,6 +43,7 @@ ASSETS = (
         ),
     ),
     ("mathjax", "mathjax/es5", ("tex-chtml.js", "output/chtml/fonts/woff-v2/*", "input/tex/extensions/*")),
+    ("mathjax", "mathjax", ("LICENSE",)),
 )
 
 
@@ -267,11 +270,12 @@ def _source(notebook: Path) -> str:
 # ---- the book
 
 
-def build_book(build: str | Path | None = None, url: str | None = None) -> Path:
+def build_book(build: str | Path | None = None, url: str | None = None, address: str | None = None) -> Path:
     """Render the book from the executed notebooks; any warning is an error.
 
     Args:
         url: where the book will be published; adds a site map and link previews.
+        address: of the repository at GitHub, if _config.yml does not have it; adds buttons that edit, report, and launch.
 
     Returns ``html/index.html`` of the build folder.
 
@@ -288,6 +292,7 @@ def build_book(build: str | Path | None = None, url: str | None = None) -> Path:
     shutil.copytree(_front_end(home, build), stage / "book/assets", dirs_exist_ok=True)
     origins = [_stage_notebook(notebook, build, stage) for notebook in _chapters(home)]
     _check_of_one_run(origins)
+    sounds = _stage_sounds(home, build, stage)
     if not (build / "explorer" / "explorer.json").is_file():
         raise InputError("the explorer's files are not there: run `vowelflow study --only 09_explorer` first")
     shutil.copytree(build / "explorer", stage / "book/assets/explorer")
@@ -300,7 +305,7 @@ def build_book(build: str | Path | None = None, url: str | None = None) -> Path:
     for room in ("glow", "factors"):  # of which the background shows lines
         (stage / "src/vowelflow").mkdir(parents=True, exist_ok=True)
         shutil.copy(home / f"src/vowelflow/{room}.py", stage / "src/vowelflow")
-    _stage_config(home, stage, origins, url)
+    _stage_config(home, stage, origins, sounds, url, address)
 
     log = build / "book.log"
     jupyter_book = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
@@ -351,11 +356,26 @@ def _check_of_one_run(origins: list[dict]) -> None:
                 )
 
 
-def _stage_config(home: Path, stage: Path, origins: list[dict], url: str | None) -> None:
+def _stage_sounds(home: Path, build: Path, stage: Path) -> str:
+    """Put all sounds into one archive beside the pages, and return the sentence that links to it; none without sounds."""
+    from .sounds import write_sounds
+
+    archive = stage / "book/sounds.zip"
+    count = write_sounds([build / "notebooks" / notebook.name for notebook in _chapters(home)], archive)
+    if not count:
+        return ""
+    size = archive.stat().st_size / 1e6
+    return f"[One archive has them all](sounds.zip): {count} sounds by chapter, {size:.1f} MB, with a table of labels and licences."
+
+
+def _stage_config(
+    home: Path, stage: Path, origins: list[dict], sounds: str = "", url: str | None = None, address: str | None = None
+) -> None:
     """Write the book's settings, with a footer that says which speech the pages were made from."""
     import yaml
 
     config = yaml.safe_load((home / "_config.yml").read_text(encoding="utf-8"))
+    config["parse"]["myst_substitutions"] = {"sounds": sounds}
     made = {f"{one.get('corpus')}, profile {one.get('profile')}: {one.get('licence')}" for one in origins}
     config["html"]["extra_footer"] = "".join(
         f"<p>Pictures and sounds made from {html.escape(line.rstrip('.'))}.</p>" for line in sorted(made)
@@ -363,6 +383,12 @@ def _stage_config(home: Path, stage: Path, origins: list[dict], url: str | None)
     if url:
         config["html"]["baseurl"] = config["sphinx"]["config"]["ogp_site_url"] = url
         config["sphinx"]["extra_extensions"] += ["sphinx_sitemap", "sphinxext.opengraph"]
+    if address := (address or config["repository"]["url"]).rstrip("/").removesuffix(".git"):
+        if not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", address):  # Colab opens notebooks from nowhere else
+            raise InputError(f"{address} is no repository at GitHub; give it as https://github.com/OWNER/NAME")
+        config["repository"]["url"] = address
+        config["html"] |= {f"use_{name}_button": True for name in ("repository", "edit_page", "issues")}
+        config["launch_buttons"] = LAUNCHERS | config["launch_buttons"]
     (stage / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True), encoding="utf-8")
 
 

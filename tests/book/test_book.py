@@ -1,6 +1,9 @@
 """A small run of all notebooks, the book made of it, and its pages in a browser."""
 
+import base64
 import re
+import shutil
+import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -8,7 +11,7 @@ from urllib.parse import unquote
 import pytest
 import yaml
 
-from vowelflow.study import load_results
+from vowelflow.study import build_book, load_results
 
 HOME = Path(__file__).resolve().parents[2]
 TOC = yaml.safe_load((HOME / "book/_toc.yml").read_text(encoding="utf-8"))
@@ -27,6 +30,11 @@ def test_every_page_is_there_and_says_what_it_was_made_from(build):
 
 def test_every_notebook_wrote_its_numbers(build):
     assert [f"notebooks/{name}" for name in load_results(build)] == [p for p in CHAPTERS if p.startswith("notebooks/")]
+
+
+def test_what_others_wrote_comes_with_their_licence(build):
+    for name in ("mathjax/LICENSE", "widgets/embed.js.LICENSE.txt", "scripts/bootstrap.js.LICENSE.txt"):
+        assert (build / "html/_static" / name).stat().st_size > 100
 
 
 class Loaded(HTMLParser):
@@ -69,6 +77,15 @@ def test_page_in_a_browser(server, browser, page):
         buttons.first.click()
         sound = buttons.first.locator("xpath=following-sibling::audio")
         assert sound.evaluate("a => new Promise(ok => { a.onended = () => ok(true); if (a.ended) ok(true); })")
+        link = tab.locator(".vf-sound a.vf-save").first
+        box = link.bounding_box()
+        assert min(box["width"], box["height"]) >= 24
+        link.focus()
+        with tab.expect_download() as download:
+            tab.keyboard.press("Enter")
+        assert download.value.suggested_filename == link.get_attribute("download")
+        encoded = sound.get_attribute("src").partition(",")[2]
+        assert Path(download.value.path()).read_bytes() == base64.b64decode(encoded)
     tab.close()
     assert not problems
 
@@ -91,6 +108,24 @@ class Links(HTMLParser):
             self.links.append(attributes["href"])
 
 
+def test_with_the_repository_known_pages_can_be_edited_and_chapters_launched(build, tmp_path):
+    def outward(html, page):
+        parser = Links()
+        parser.feed((html / page).read_text(encoding="utf-8"))
+        return [link for link in parser.links if re.match("https://(github.com|mybinder|colab)", link)]
+
+    assert not outward(build / "html", "notebooks/01_data.html")
+    shutil.copytree(build, tmp_path / "build", ignore=shutil.ignore_patterns("html", "stage", "codes", "models"))
+    html = build_book(tmp_path / "build", address="https://github.com/someone/study").parent
+    edited = "https://github.com/someone/study/edit/main/"
+    launched = (
+        "https://mybinder.org/v2/gh/someone/study/main?urlpath=lab/tree/notebooks/01_data.ipynb",
+        "https://colab.research.google.com/github/someone/study/blob/main/notebooks/01_data.ipynb",
+    )
+    assert {f"{edited}notebooks/01_data.ipynb", *launched} < set(outward(html, "notebooks/01_data.html"))
+    assert f"{edited}book/run.md" in outward(html, "book/run.html")
+
+
 def test_every_link_within_the_book_leads_somewhere(build):
     html = build / "html"
     read = {}
@@ -110,6 +145,18 @@ def test_every_link_within_the_book_leads_somewhere(build):
     assert not dead
 
 
+def test_the_archive_has_the_sounds_that_the_pages_play(build):
+    intro = (build / "html/book/intro.html").read_text(encoding="utf-8")
+    with zipfile.ZipFile(build / "html/book" / re.search(r'href="([^"]+/sounds\.zip)"', intro)[1]) as archive:
+        packed = {(name.partition("/")[0], archive.read(name)) for name in archive.namelist() if name.endswith(".wav")}
+    played = set()
+    for page in CHAPTERS:
+        text = (build / "html" / f"{page}.html").read_text(encoding="utf-8")
+        clips = re.findall('data:audio/wav;base64,([^"]+)', text)
+        played |= {(page.removeprefix("notebooks/"), base64.b64decode(clip)) for clip in clips}
+    assert played and packed == played
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_without_its_sounds_is_light(build, page):
     text = (build / "html" / page).read_text(encoding="utf-8")
@@ -126,7 +173,31 @@ def test_page_without_eyes_or_mouse(server, browser, page, theme):
     tab = browser.new_page(viewport={"width": 1200, "height": 900})
     tab.add_init_script(f"localStorage.setItem('mode', '{theme}'); localStorage.setItem('theme', '{theme}')")
     tab.goto(server + page, wait_until="networkidle")
+    tab.add_style_tag(content="* { animation: none !important; transition: none !important }")
+    tab.evaluate("document.querySelectorAll('details').forEach((folded) => (folded.open = true))")
     found = axe.Axe().run(tab, context="article.bd-article", options={"preload": False}).response["violations"]
     tab.close()
     wrong = [(one["id"], one["nodes"][0]["html"][:300]) for one in found if one["impact"] in ("critical", "serious")]
     assert not wrong
+
+
+@pytest.mark.parametrize(
+    "page", ("notebooks/05_interpolation.html", "notebooks/10_verdicts.html", "book/explorer.html")
+)
+def test_on_paper_there_is_nothing_to_press_and_night_is_day(server, browser, page):
+    tab = browser.new_page(viewport={"width": 794, "height": 1123})  # A4
+    tab.add_init_script("localStorage.setItem('mode', 'dark'); localStorage.setItem('theme', 'dark')")
+    tab.goto(server + page, wait_until="networkidle")
+    background = "getComputedStyle(document.body).backgroundColor"
+    assert tab.evaluate(background) != "rgb(255, 255, 255)"
+    tab.emulate_media(media="print")
+    tab.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert tab.evaluate(background) == "rgb(255, 255, 255)"
+    controls = "button, input, select, .vf-save, .vf-play, .noUi-base, .bd-sidebar-primary, .bd-sidebar-secondary"
+    assert not [one for one in tab.locator(controls).all() if one.is_visible()]
+    wide = "[...document.querySelectorAll('article table, article pre, article img')].filter((e) => e.scrollWidth > e.parentElement.clientWidth + 1).length"
+    assert tab.evaluate(wide) == 0
+    tab.emulate_media(media="screen")
+    tab.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert tab.evaluate(background) != "rgb(255, 255, 255)"
+    tab.close()
