@@ -157,7 +157,9 @@ class Corpus:
         return self.filter(split=split).distinct()
 
     def take(self, rows) -> Corpus:
-        """The segments at these positions, in this order."""
+        """The segments at these positions, in this order; ``InputError`` where there is none."""
+        if np.size(rows) and (np.asarray(rows).dtype.kind not in "iub" or np.max(rows) >= len(self.table)):
+            raise InputError(f"rows of {self.name} are whole numbers below {len(self.table)}, not {np.asarray(rows)}")
         return replace(self, table=self.table.iloc[rows].reset_index(drop=True))
 
     def fold(self, number: int, of: int = 4, seed: int = 0) -> Corpus:
@@ -186,7 +188,13 @@ class Corpus:
         return self.take(np.flatnonzero((self.table.split != "train") | self.table.speaker.isin(kept)))
 
     def draw(self, per_group: int, by: tuple[str, ...] = ("phone", "sex"), seed: int = 0) -> Corpus:
-        """A fixed, balanced subset: up to ``per_group`` segments of each group of ``by``."""
+        """A fixed, balanced subset: up to ``per_group`` segments of each group of ``by``.
+
+        Raises:
+            InputError: fewer than one of a group, or a column that the table does not have.
+        """
+        if per_group < 1 or not set(by) <= set(self.table):
+            raise InputError(f"{per_group} of each of {by}: at least 1, and of columns {', '.join(self.table)}")
         rng = np.random.default_rng(seed)
         groups = self.table.groupby(list(by), sort=True).indices.values()
         chosen = [rng.permutation(rows)[:per_group] for rows in groups]

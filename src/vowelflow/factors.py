@@ -24,17 +24,25 @@ def direction(source, target) -> torch.Tensor:
     """Displacement of class means, target minus source, ``(1, d)`` (paper, sections 4.4 and 4.5).
 
     Raises:
-        InputError: an empty class.
+        InputError: an empty class, numbers that are not finite, or vectors of two lengths.
     """
     source, target = vectors(source), vectors(target)
     if not len(source) or not len(target):
         raise InputError(f"a direction needs tokens of both classes, not {len(source)} and {len(target)}")
+    if source.shape[1] != target.shape[1] or not (source.isfinite().all() and target.isfinite().all()):
+        raise InputError(
+            f"vectors of a space are finite and of one length, not {source.shape[1]} and {target.shape[1]}"
+        )
     return target.mean(0, keepdim=True) - source.mean(0, keepdim=True)
 
 
 def line(start, end, points: int = 7) -> torch.Tensor:
-    """Straight line from one vector ``(1, d)`` to another, ends included: ``(points, d)``."""
+    """Straight line from one vector ``(1, d)`` to another, ends included: ``(points, d)``; ``InputError`` for other shapes."""
     start, end = vectors(start), vectors(end)
+    if start.shape != end.shape or len(start) != 1 or points < 1:
+        raise InputError(
+            f"a line of {points} points from {tuple(start.shape)} to {tuple(end.shape)}: ends are (1, d), points at least 1"
+        )
     return torch.lerp(start, end, torch.linspace(0, 1, points)[:, None])
 
 
@@ -43,8 +51,17 @@ def great_circle(start, end, points: int = 7, shares=None) -> torch.Tensor:
 
     The midpoint of two independent standard normal codes has half of their squared norm; on the
     great circle it keeps it (Shoemake 1985). At ``shares`` of the way, or at ``points`` even ones.
+
+    Raises:
+        InputError: other shapes, or an end at the origin, from which all ways are one.
     """
     start, end = vectors(start).double(), vectors(end).double()
+    if start.shape != end.shape or len(start) != 1 or points < 1:
+        raise InputError(
+            f"a circle of {points} points from {tuple(start.shape)} to {tuple(end.shape)}: ends are (1, d), points at least 1"
+        )
+    if not (0 < start.norm() < np.inf and 0 < end.norm() < np.inf):
+        raise InputError("the ends of a great circle are finite, and neither is the origin")
     share = torch.linspace(0, 1, points) if shares is None else torch.as_tensor(shares)
     share = share.double()[:, None]
     cosine = (start * end).sum() / (start.norm() * end.norm())
@@ -69,8 +86,10 @@ def matched_pairs(tokens: Corpus, factor: str, count: int, seed: int = 0) -> lis
             or "speaker" (one vowel of two speakers of one sex). No token is in two pairs.
 
     Raises:
-        InputError: no such pair in these tokens.
+        InputError: no such factor, or no such pair in these tokens.
     """
+    if factor not in ("phone", "sex", "speaker"):
+        raise InputError(f"a factor is phone, sex or speaker, not {factor!r}")
     same = {"phone": ["speaker"], "sex": ["phone"], "speaker": ["phone", "sex"]}[factor]
     table = tokens.table.assign(samples=tokens.table.end - tokens.table.start)
     pairs, used = [], set()

@@ -385,6 +385,8 @@ class Glow(nn.Module):
         flat = torch.as_tensor(_flat(code))
         if flat.ndim != 2 or flat.shape[1] != self.config.size:
             raise InputError(f"codes are (n, {self.config.size}), not {tuple(flat.shape)}")
+        if not torch.isfinite(flat).all():
+            raise InputError("codes must be finite: one of these has a number that is not")
         return torch.cat([self.inverse(part.to(self.top)).cpu() for part in flat.split(batch)])
 
     @torch.no_grad()
@@ -393,6 +395,8 @@ class Glow(nn.Module):
 
         The 8 takes the density of y in [0, 1] back to the 256 levels of a pixel (Theis et al. 2016).
         """
+        if draws < 1:
+            raise InputError(f"a mean over draws of the noise takes one or more, not {draws}")
         pictures, total = self._checked(pictures), 0.0
         for draw in range(draws):
             parts = dequantize(pictures, seed + draw).split(batch)
@@ -400,7 +404,9 @@ class Glow(nn.Module):
         return 8 - total / draws / math.log(2) / self.config.size
 
     def sample(self, n: int, temperature: float = 1.0, seed: int = 0) -> torch.Tensor:
-        """Pictures of ``n`` random codes of standard deviation ``temperature``."""
+        """Pictures of ``n`` random codes of standard deviation ``temperature``; ``InputError`` if either is below 0 or infinite."""
+        if n < 0 or not 0 <= temperature < math.inf:
+            raise InputError(f"{n} samples of temperature {temperature}: both are 0 or more")
         return self.decode(random_code(n, self.config.size, seed) * temperature)
 
     def _checked(self, pictures: torch.Tensor) -> torch.Tensor:
@@ -425,8 +431,10 @@ def random_code(n: int, size: int = PIXELS, seed: int = 0) -> torch.Tensor:
 def dequantize(pictures: torch.Tensor, seed: int = 0) -> torch.Tensor:
     """y = (q + u) / 256 with u uniform in [0, 1), keyed by (seed, picture).
 
-    The key of a picture is a hash of its levels, so neither batch nor order changes its noise.
+    The key of a picture is a hash of its levels, so neither batch nor order changes its noise. ``InputError`` outside [0, 1].
     """
+    if not ((pictures >= 0) & (pictures <= 1)).all():
+        raise InputError("pictures must be finite and in [0, 1], as vf.images makes them")
     levels = quantize(pictures)
     noise = torch.empty(levels.shape)
     for row, picture in enumerate(levels):

@@ -100,8 +100,10 @@ def batches(
     from ``LEAD`` on are the segment itself, by a noisy one; ``key`` names the segment.
 
     Raises:
-        InputError: no segment at all.
+        InputError: no segment at all, or no segment at a time.
     """
+    if batch < 1:
+        raise InputError(f"batches hold at least one segment, not {batch}")
     for first in range(0, max(len(corpus), 1), batch):
         rows = range(first, min(first + batch, len(corpus)))
         pictures, peaks = pictures_of([torch.from_numpy(wave).to(device) for wave in _heard(corpus, rows, noise)])
@@ -166,7 +168,12 @@ def to_audio(picture, phase, peak: float = 1.0, frames: int = FRAMES) -> np.ndar
         phase: ``(257, 288)`` in radians.
         peak: magnitude of 0 dB.
         frames: frames to keep; give the segment's own count to leave out its padding.
+
+    Raises:
+        InputError: other shapes, or a peak that is no magnitude.
     """
+    if not 0 <= peak < np.inf:
+        raise InputError(f"a peak is a magnitude, 0 or more, not {peak}")
     magnitudes, phase = magnitude(picture, peak), torch.as_tensor(phase, dtype=torch.float32)
     if magnitudes.numel() != BINS * FRAMES or phase.shape != (BINS, FRAMES) or not 1 <= frames <= FRAMES:
         raise InputError(
@@ -188,9 +195,13 @@ def _overlap_add(spectrum: torch.Tensor, frames: int) -> np.ndarray:
 
 
 def griffin_lim(picture, peak: float = 1.0, iterations: int = 32, frames: int = FRAMES) -> np.ndarray:
-    """Waveform of a picture that has no phase, by librosa's Griffin-Lim, seeded: repeatable."""
+    """Waveform of a picture that has no phase, by librosa's Griffin-Lim, seeded: repeatable; ``InputError`` as of ``to_audio``."""
     import librosa
 
+    if not 0 <= peak < np.inf or not 1 <= frames <= FRAMES or iterations < 0:
+        raise InputError(
+            f"peak {peak}, {frames} frames, {iterations} iterations: a peak is 0 or more, frames are 1 to {FRAMES}"
+        )
     spectrum = magnitude(picture, peak).reshape(BINS, FRAMES)[:, :frames].numpy()
     wave = librosa.griffinlim(
         spectrum, n_iter=iterations, hop_length=HOP, win_length=WINDOW, n_fft=FFT, center=False, random_state=0
@@ -219,10 +230,14 @@ def add_noise(snr_db: float, seed: int = 0, kind: str = "white", voices: Corpus 
             and from another place of its own, of equal power.
 
     Raises:
-        InputError: another kind.
+        InputError: another kind, babble of nobody, or a ratio that is not a finite number.
     """
     if kind not in ("white", "pink", "babble"):
         raise InputError(f"noise is white, pink or babble, not {kind!r}")
+    if kind == "babble" and not voices:
+        raise InputError("babble is made of voices: give a corpus of them")
+    if not isinstance(snr_db, int | float | np.number) or not np.isfinite(snr_db):
+        raise InputError(f"a signal-to-noise ratio is a finite number of dB, not {snr_db!r}")
 
     def noisy(key: str, clip: np.ndarray, length: int) -> np.ndarray:
         rng = np.random.default_rng([seed, zlib.crc32(key.encode())])
