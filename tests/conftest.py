@@ -1,5 +1,6 @@
 """Speech for the tests: a small synthetic corpus, and a folder laid out as TIMIT with invented tones."""
 
+import multiprocessing
 import os
 
 import numpy as np
@@ -103,3 +104,21 @@ def own_folder(tmp_path):
         (home / speaker / "list1.TextGrid").write_text(text_grid({"phones": PHONES}, 1.0))
     (home / "speakers.csv").write_text("speaker,sex\nann,f\nbob,m\ncleo,f\ndan,m\n")
     return home
+
+
+@pytest.fixture(scope="session")
+def processes():
+    """Processes that start at once, since what they import has been imported: by a server that all tests share."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        [
+            "vowelflow.training",
+            "vowelflow.klatt",
+            "vowelflow.readers",
+            "lightning_fabric",
+            "papermill",
+            "pooch",
+            "requests",
+        ]
+    )
+    return context

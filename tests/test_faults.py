@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import multiprocessing
 import os
 import random
 import signal
@@ -27,14 +26,6 @@ write_results("{name}", {{"before": sorted(load_results())[:{number}], "seed": s
 """
 
 
-@pytest.fixture(scope="module")
-def processes():
-    """Processes that start at once, since what they import has been imported."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["vowelflow.readers", "papermill", "nbformat", "pooch", "requests"])
-    return context
-
-
 def until_done(processes, target, arguments, kills, longest, check):
     """Runs ``target`` in processes that are killed at random moments, ``kills`` times in all, and at last left alone."""
     chance = random.Random(0)
@@ -44,13 +35,12 @@ def until_done(processes, target, arguments, kills, longest, check):
         process.start()
         assert ready.wait(60)
         process.join(chance.uniform(0, longest) if kills else 120)
-        if process.exitcode is None:
-            os.kill(process.pid, signal.SIGKILL)
-            kills -= 1
+        process.kill()
         process.join()
+        kills -= process.exitcode == -signal.SIGKILL
         assert process.exitcode in (0, -signal.SIGKILL)
         check()
-        if process.exitcode == 0 and not kills:
+        if process.exitcode == 0 and kills <= 0:
             return
 
 
