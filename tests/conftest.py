@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -32,6 +33,18 @@ def write_utterance(folder, name, sound, phones, words=(), format="WAV", suffix=
     soundfile.write(folder / f"{name}{suffix}", sound, RATE, format=format, subtype="PCM_16")
     for ending, rows in ((".phn", phones), (".wrd", words)):
         (folder / f"{name}{ending}").write_text("".join(f"{a} {b} {label}\n" for a, b, label in rows))
+
+
+def packed_sample(home):
+    """The sample's folder ``timit`` with one utterance each of two invented speakers; returns its archive ``timit.zip`` as NLTK packs it."""
+    for sex in "fm":
+        phones = [(0, 2000, "aa"), (2000, 4000, "iy"), (4000, 8000, "h#")]
+        sound = 0.1 * np.random.default_rng(0).standard_normal(8000)
+        write_utterance(home / "timit" / f"dr1-{sex}ab00", "si1", sound, phones)
+    with zipfile.ZipFile(home / "timit.zip", "w") as file:
+        for path in sorted((home / "timit").rglob("*")):
+            file.write(path, path.relative_to(home))
+    return (home / "timit.zip").read_bytes()
 
 
 @pytest.fixture

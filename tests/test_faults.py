@@ -7,14 +7,13 @@ import random
 import signal
 import threading
 import time
-import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import nbformat
 import numpy as np
 import pytest
 
-from conftest import write_utterance
+from conftest import packed_sample
 
 STUDIES = int(os.environ.get("VOWELFLOW_KILLS", "6"))  # kernels take seconds to start
 PARAMETERS = 'corpus = "auto"\nroot = None\nprofile = "cpu"\nseed = 0'
@@ -80,12 +79,9 @@ def test_a_study_that_is_killed_between_and_inside_notebooks(processes, tmp_path
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory):
-    """A folder like the sample's, of two invented speakers."""
+    """A folder with the sample of two invented speakers, and its archive."""
     home = tmp_path_factory.mktemp("recordings")
-    for sex in "fm":
-        phones = [(0, 2000, "aa"), (2000, 4000, "iy"), (4000, 8000, "h#")]
-        sound = 0.1 * np.random.default_rng(0).standard_normal(8000)
-        write_utterance(home / "timit" / f"dr1-{sex}ab00", "si1", sound, phones)
+    packed_sample(home)
     return home
 
 
@@ -114,13 +110,9 @@ def test_a_cache_whose_making_is_killed(processes, recordings, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def slow_server(recordings, tmp_path_factory):
+def slow_server(recordings):
     """The address of an archive that arrives in pieces over half a second, and its checksum."""
-    packed = tmp_path_factory.mktemp("archive") / "timit.zip"
-    with zipfile.ZipFile(packed, "w") as file:
-        for path in sorted((recordings / "timit").rglob("*")):
-            file.write(path, path.relative_to(recordings))
-    content = packed.read_bytes()
+    content = (recordings / "timit.zip").read_bytes()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):

@@ -7,10 +7,9 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import numpy as np
 import pytest
 
-from conftest import write_utterance
+from conftest import packed_sample
 from vowelflow import fetch
 from vowelflow.corpus import InputError
 from vowelflow.readers import load_corpus
@@ -18,16 +17,8 @@ from vowelflow.readers import load_corpus
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory):
-    """The sample as NLTK packs it, with an invented speaker."""
-    home = tmp_path_factory.mktemp("archive")
-    for sex in "fm":
-        phones = [(0, 2000, "aa"), (2000, 4000, "iy"), (4000, 8000, "h#")]
-        sound = 0.1 * np.random.default_rng(0).standard_normal(8000)
-        write_utterance(home / "timit" / f"dr1-{sex}ab00", "si1", sound, phones)
-    with zipfile.ZipFile(home / "timit.zip", "w") as file:
-        for path in sorted((home / "timit").rglob("*")):
-            file.write(path, path.relative_to(home))
-    return (home / "timit.zip").read_bytes()
+    """The sample as NLTK packs it, with two invented speakers."""
+    return packed_sample(tmp_path_factory.mktemp("archive"))
 
 
 @pytest.fixture
