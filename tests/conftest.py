@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import random
+import signal
 import zipfile
 
 import numpy as np
@@ -33,6 +35,10 @@ def write_utterance(folder, name, sound, phones, words=(), format="WAV", suffix=
     soundfile.write(folder / f"{name}{suffix}", sound, RATE, format=format, subtype="PCM_16")
     for ending, rows in ((".phn", phones), (".wrd", words)):
         (folder / f"{name}{ending}").write_text("".join(f"{a} {b} {label}\n" for a, b, label in rows))
+
+
+KILLS = int(os.environ.get("VOWELFLOW_KILLS", "6"))  # of what takes seconds to start
+PARAMETERS = 'corpus = "auto"\nroot = None\nprofile = "cpu"\nseed = 0'  # of a notebook
 
 
 def packed_sample(home):
@@ -135,3 +141,21 @@ def processes():
         ]
     )
     return context
+
+
+def until_done(processes, target, arguments, kills, longest, check):
+    """Runs ``target`` in processes that are killed at random moments, ``kills`` times in all, and at last left alone."""
+    chance = random.Random(0)
+    while True:
+        ready = processes.Event()
+        process = processes.Process(target=target, args=(ready, *arguments))
+        process.start()
+        assert ready.wait(60)
+        process.join(chance.uniform(0, longest) if kills else 120)
+        process.kill()
+        process.join()
+        kills -= process.exitcode == -signal.SIGKILL
+        assert process.exitcode in (0, -signal.SIGKILL)
+        check()
+        if process.exitcode == 0 and kills <= 0:
+            return

@@ -3,8 +3,6 @@
 import hashlib
 import json
 import os
-import random
-import signal
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,34 +11,14 @@ import nbformat
 import numpy as np
 import pytest
 
-from conftest import packed_sample
+from conftest import KILLS, PARAMETERS, packed_sample, until_done
 
-STUDIES = int(os.environ.get("VOWELFLOW_KILLS", "6"))  # kernels take seconds to start
-PARAMETERS = 'corpus = "auto"\nroot = None\nprofile = "cpu"\nseed = 0'
 CHAPTER = """
 import time
 from vowelflow.study import load_results, write_results
 time.sleep(0.2)
 write_results("{name}", {{"before": sorted(load_results())[:{number}], "seed": seed}})
 """
-
-
-def until_done(processes, target, arguments, kills, longest, check):
-    """Runs ``target`` in processes that are killed at random moments, ``kills`` times in all, and at last left alone."""
-    chance = random.Random(0)
-    while True:
-        ready = processes.Event()
-        process = processes.Process(target=target, args=(ready, *arguments))
-        process.start()
-        assert ready.wait(60)
-        process.join(chance.uniform(0, longest) if kills else 120)
-        process.kill()
-        process.join()
-        kills -= process.exitcode == -signal.SIGKILL
-        assert process.exitcode in (0, -signal.SIGKILL)
-        check()
-        if process.exitcode == 0 and kills <= 0:
-            return
 
 
 def study(ready, home):
@@ -70,7 +48,7 @@ def test_a_study_that_is_killed_between_and_inside_notebooks(processes, tmp_path
         for path in (tmp_path / "build/results").glob("[0-9]*.json"):
             assert json.loads(path.read_text())["numbers"]["seed"] == 0
 
-    until_done(processes, study, (tmp_path,), STUDIES, 6, whole)
+    until_done(processes, study, (tmp_path,), KILLS, 6, whole)
     made = sorted(path.name for path in (tmp_path / "build/notebooks").iterdir())
     assert made == ["01_one.ipynb", "02_two.ipynb"]  # and no half-run copy
     found = json.loads((tmp_path / "build/results/02_two.json").read_text())["numbers"]

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 import yaml
 
+from conftest import PARAMETERS
 from vowelflow import readers, study
 from vowelflow.corpus import InputError
-
-PARAMETERS = 'corpus = "auto"\nroot = None\nprofile = "cpu"\nseed = 0'
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ Nothing heavy is imported before it is known what to do, so that help is instant
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import math
 import os
@@ -19,6 +20,15 @@ CORPORA = "auto, timit, timit-sample, librispeech, textgrid, klatt, or several w
 ROOT = f"the corpus's folder, or a saved file; for several corpora one each, with {os.pathsep!r} between"
 PROFILES = ("smoke", "cpu", "paper")
 TRAINED = (*PROFILES, "cpu-noise", "cpu-crop")  # the last two are for comparisons, and not what a study is run with
+
+
+_UNWRITABLE = (
+    "; name a folder you may write to: --out, VOWELFLOW_BUILD for what is built, VOWELFLOW_CACHE for downloads"
+)
+_FULL = "; make room and run the same again: what was finished is whole, and is kept"
+REMEDIES = dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _UNWRITABLE) | dict.fromkeys(
+    (errno.ENOSPC, errno.EDQUOT), _FULL
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # whoever was reading has seen enough, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        print(f"vowelflow: error: {error}", file=sys.stderr)
+        print(f"vowelflow: error: {error}{REMEDIES.get(error.errno, '')}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         print(f"vowelflow: {str(stop) or 'stopped'}", file=sys.stderr)

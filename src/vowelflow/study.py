@@ -163,7 +163,8 @@ def run_study(corpus="auto", root=None, profile="cpu", seed=0, only=None, build=
     Returns the seconds that each took. An executed copy is named ``NAME.partial.ipynb`` until it is complete.
 
     Raises:
-        InputError: no such corpus, no such notebook, or one whose parameters cell is not as it should be.
+        InputError: no such corpus, no such notebook, one whose parameters cell is not as it should be, or a build folder
+            where another study is at work.
         StudyError: a cell failed.
     """
     home, build = repository(), build_folder(build)
@@ -172,6 +173,7 @@ def run_study(corpus="auto", root=None, profile="cpu", seed=0, only=None, build=
         _check_parameters(notebook)
 
     from .readers import load_corpus
+    from .training import alone
 
     speech = load_corpus(corpus, root)
     print(f"corpus: {speech.name} ({speech.note})", flush=True)
@@ -187,10 +189,11 @@ def run_study(corpus="auto", root=None, profile="cpu", seed=0, only=None, build=
     }  # fmt: skip
 
     seconds = {}
-    for number, notebook in enumerate(notebooks, start=1):
-        start = time.monotonic()
-        _execute(notebook, build, parameters, origin, title=f"[{number}/{len(notebooks)}] {notebook.stem}")
-        seconds[notebook.stem] = time.monotonic() - start
+    with alone(build, "study"):
+        for number, notebook in enumerate(notebooks, start=1):
+            start = time.monotonic()
+            _execute(notebook, build, parameters, origin, title=f"[{number}/{len(notebooks)}] {notebook.stem}")
+            seconds[notebook.stem] = time.monotonic() - start
     for name, took in seconds.items():
         print(f"{took:8.1f} s  {name}")
     print(f"{sum(seconds.values()):8.1f} s  in all", flush=True)
@@ -282,12 +285,23 @@ def build_book(build: str | Path | None = None, url: str | None = None, address:
     Returns ``html/index.html`` of the build folder.
 
     Raises:
-        InputError: a chapter that was not run yet, or has been changed since, or was run on other speech than the rest.
+        InputError: a chapter that was not run yet, or has been changed since, or was run on other speech than the rest;
+            or a build folder where a study is at work.
         StudyError: npm or the build failed.
     """
+    from .training import alone
+
     home, build = repository(), build_folder(build)
-    stage = build / "stage"
-    shutil.rmtree(stage, ignore_errors=True)
+    with alone(build, "study"):
+        return _render(home, build, url, address)
+
+
+def _render(home: Path, build: Path, url: str | None, address: str | None) -> Path:
+    for old in build.glob("stage-*"):
+        shutil.rmtree(old, ignore_errors=True)
+    stage = Path(
+        tempfile.mkdtemp(dir=build, prefix="stage-")
+    )  # a build that was killed may have left a writer in the old one
     # The stage mirrors the repository, so a page has the same path in both.
     unused = shutil.ignore_patterns("package*.json", ".npmrc", "__pycache__")
     shutil.copytree(home / "book", stage / "book", ignore=unused)
@@ -309,7 +323,7 @@ def build_book(build: str | Path | None = None, url: str | None = None, address:
         shutil.copy(home / f"src/vowelflow/{room}.py", stage / "src/vowelflow")
     _stage_config(home, stage, origins, sounds, url, address)
 
-    log = build / "book.log"
+    log = stage / "book.log"
     jupyter_book = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
     command = [*jupyter_book, "build", ".", "--toc", "book/_toc.yml", "-W", "--keep-going", "-n"]
     with log.open("w", encoding="utf-8") as file:
@@ -320,8 +334,10 @@ def build_book(build: str | Path | None = None, url: str | None = None, address:
         wrong = [line for line in lines if re.search("WARNING|ERROR|Error:", line)] or lines
         raise StudyError("the book has problems:\n" + "\n".join(wrong[-20:]) + f"\nthe whole log: {log}")
     (pages / ".nojekyll").touch()  # else GitHub Pages leaves out the folders that begin with _
-    shutil.rmtree(build / "html", ignore_errors=True)
+    if (build / "html").exists():
+        os.replace(build / "html", stage / "old")  # at once: half a book must never be read
     os.replace(pages, build / "html")
+    shutil.rmtree(stage / "old", ignore_errors=True)
     return build / "html/index.html"
 
 
@@ -404,6 +420,8 @@ def _front_end(home: Path, build: Path) -> Path:
     if kept.is_dir():
         return kept
     kept.parent.mkdir(parents=True, exist_ok=True)
+    for left in kept.parent.glob("tmp*"):  # by a build that was killed
+        shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=kept.parent) as name:
         work = Path(name)
         for path in manifest:

@@ -8,11 +8,13 @@ agree on what is whose without a word.
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import logging
 import math
 import os
 import platform
+import re
 import shutil
 import signal
 import sys
@@ -20,7 +22,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -130,7 +132,7 @@ def train(
         raise InputError(f"{corpus.name} has no train speakers to learn from; give more speakers")
     fabric = _fabric(devices, nodes, profile)
     chief = fabric.is_global_zero  # the process that looks and writes
-    with _alone(folder, chief), _asked_to_stop() as asked:
+    with alone(folder, "training") if chief else nullcontext(), _asked_to_stop() as asked:
         run = _Run(untrained_flow(corpus, profile, seed).to(fabric.device), profile, _identity(corpus, profile, seed))
         run.restore(folder, resume)
         if fabric.all_reduce(torch.tensor(float(run.step))) != run.step:
@@ -310,7 +312,8 @@ def _write(path: Path, tensors: dict, about: dict | None = None) -> Path:
     try:
         return save_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=about))
     except SafetensorError as error:  # a full disk, for one
-        raise OSError(f"{path} could not be written: {error}") from None
+        number = int(found[1]) if (found := re.search(r"os error (\d+)", str(error))) else errno.EIO
+        raise OSError(number, f"not written: {error}", str(path)) from None
 
 
 def _under(tensors: dict, part: str) -> dict:
@@ -394,17 +397,18 @@ def _fabric(devices: int, nodes: int, profile: Profile):
 
 
 @contextmanager
-def _alone(folder: Path, chief: bool) -> Iterator[None]:
-    """Keep other trainings out of a folder. The lock ends with the process, however it ends."""
-    if not chief:
-        yield
-        return
+def alone(folder: Path, work: str) -> Iterator[None]:
+    """Keep other processes that do such work out of a folder. The lock ends with the process, however it ends.
+
+    Raises:
+        InputError: another is in there.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):
             yield
     except Timeout:
-        raise InputError(f"another training is at work in {folder}; wait for it, or use another folder") from None
+        raise InputError(f"another {work} is at work in {folder}; wait for it, or use another folder") from None
 
 
 @contextmanager

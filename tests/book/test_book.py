@@ -1,6 +1,7 @@
 """A small run of all notebooks, the book made of it, and its pages in a browser."""
 
 import base64
+import os
 import re
 import shutil
 import zipfile
@@ -11,6 +12,7 @@ from urllib.parse import unquote
 import pytest
 import yaml
 
+from conftest import KILLS, until_done
 from vowelflow.study import build_book, load_results
 
 HOME = Path(__file__).resolve().parents[2]
@@ -108,22 +110,44 @@ class Links(HTMLParser):
             self.links.append(attributes["href"])
 
 
-def test_with_the_repository_known_pages_can_be_edited_and_chapters_launched(build, tmp_path):
+def make_book(ready, build):
+    os.chdir(HOME)
+    ready.set()
+    build_book(build, address="https://github.com/someone/study")
+
+
+@pytest.fixture(scope="module")
+def linked(build, processes, tmp_path_factory):
+    """The pages of the book of a known repository, after its making was killed at random moments."""
+    folder = tmp_path_factory.mktemp("linked") / "build"
+    shutil.copytree(build, folder, ignore=shutil.ignore_patterns("stage-*", "codes", "models"))
+
+    def files():
+        return {path.relative_to(folder) for path in (folder / "html").rglob("*")}
+
+    there = files()
+    def whole_or_none():
+        assert files() in (there, set())
+
+    until_done(processes, make_book, (folder,), KILLS // 3, 25, whole_or_none)
+    assert files() == there and len(list(folder.glob("stage-*"))) == 1
+    return folder / "html"
+
+
+def test_with_the_repository_known_pages_can_be_edited_and_chapters_launched(build, linked):
     def outward(html, page):
         parser = Links()
         parser.feed((html / page).read_text(encoding="utf-8"))
         return [link for link in parser.links if re.match("https://(github.com|mybinder|colab)", link)]
 
     assert not outward(build / "html", "notebooks/01_data.html")
-    shutil.copytree(build, tmp_path / "build", ignore=shutil.ignore_patterns("html", "stage", "codes", "models"))
-    html = build_book(tmp_path / "build", address="https://github.com/someone/study").parent
     edited = "https://github.com/someone/study/edit/main/"
     launched = (
         "https://mybinder.org/v2/gh/someone/study/main?urlpath=lab/tree/notebooks/01_data.ipynb",
         "https://colab.research.google.com/github/someone/study/blob/main/notebooks/01_data.ipynb",
     )
-    assert {f"{edited}notebooks/01_data.ipynb", *launched} < set(outward(html, "notebooks/01_data.html"))
-    assert f"{edited}book/run.md" in outward(html, "book/run.html")
+    assert {f"{edited}notebooks/01_data.ipynb", *launched} < set(outward(linked, "notebooks/01_data.html"))
+    assert f"{edited}book/run.md" in outward(linked, "book/run.html")
 
 
 def test_every_link_within_the_book_leads_somewhere(build):
