@@ -1,0 +1,97 @@
+"""Coverage-guided fuzzing of what reads files from outside; not part of the tests, for it takes as long as it is given.
+
+    pip install atheris
+    python tests/fuzz.py textgrid -max_total_time=1200 inputs/    (an empty folder, for the inputs that reach new code)
+
+A target may refuse what it reads with an InputError; whatever else it raises is a finding.
+"""
+
+import hashlib
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import atheris
+import numpy as np
+from safetensors.torch import save
+
+from conftest import text_grid
+
+with atheris.instrument_imports(include=["vowelflow", "praatio", "safetensors", "csv", "json", "zipfile"]):
+    from vowelflow import clips, glow, layouts, listener
+    from vowelflow.corpus import InputError
+
+HOME = Path(__file__).resolve().parents[1]
+PLACE = Path(tempfile.mkdtemp())
+SMALL = {"levels": 2, "steps": 1, "hidden": [4, 4], "side": 8}
+
+
+def labels(data):
+    written("one.phn", data, layouts._lines)
+
+
+def textgrid(data):
+    written("one.TextGrid", data, lambda path: layouts._tiers(path, PLACE, []))
+
+
+def speakers(data):
+    written("speakers.csv", data, layouts._speakers)
+
+
+def config(data):
+    written("config.json", data, lambda path: glow.load_model(PLACE))
+
+
+def weights(data):
+    """Weights whose hash is right, so that nothing but their content can be at fault."""
+    about = {"glow": SMALL, "sha256": hashlib.sha256(data).hexdigest()}
+    (PLACE / "config.json").write_text(json.dumps(about))
+    written("model.safetensors", data, lambda path: glow.load_model(PLACE))
+
+
+def ears(data):
+    written("listener-speech.safetensors", data, lambda path: listener.load_listener("timit-sample", PLACE))
+
+
+def clip_file(data):
+    written("corpus.zip", data, clips.read_clips)
+
+
+def examples():
+    """What each target reads well, for the fuzzer to start from."""
+    rows = {"phones": [(0, 0.1, "AA1"), (0.1, 0.2, "sil")], "words": [(0, 0.2, "one")]}
+    flow = glow.Glow(glow.glow_config({"glow": SMALL}))
+    row = {"corpus": "own", "utterance": "u", "speaker": "s", "sex": "f", "phone": "aa", "word": "", "start": 0}
+    row |= {"end": 400, "path": "p.wav", "shared": False}
+    facts = {"licence": "free", "problems": []}
+    about = {"name": "own", "labels": ["aa"], "facts": facts, "left_out": [], "split": {"s": "train"}}
+    clips.write_clips(PLACE / "example.zip", [(row, np.arange(400, dtype=np.int16))], about)
+    return {
+        "labels": [b"0 2260 h#\n2260 4149 sh\n"],
+        "textgrid": [text_grid(rows, 0.2, short).encode() for short in (False, True)],
+        "speakers": [b"speaker,sex,split\nann,f,train\nbob,m,test\n"],
+        "config": [json.dumps({"glow": SMALL, "sha256": "0"}).encode()],
+        "weights": [save(flow.state_dict())],
+        "ears": [(HOME / "models/listener-klatt.safetensors").read_bytes()],
+        "clip_file": [(PLACE / "example.zip").read_bytes()],
+    }
+
+
+def written(name, data, read):
+    path = PLACE / name
+    path.write_bytes(data)
+    try:
+        read(path)
+    except InputError:
+        pass
+
+
+TARGETS = {one.__name__: one for one in (labels, textgrid, speakers, config, weights, ears, clip_file)}
+
+if __name__ == "__main__":
+    start = Path(tempfile.mkdtemp())
+    for number, content in enumerate(examples()[sys.argv[1]]):
+        (start / str(number)).write_bytes(content)
+    atheris.Setup([sys.argv[0], *sys.argv[2:], str(start)], TARGETS[sys.argv[1]])
+    atheris.Fuzz()
