@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import nbformat
@@ -77,6 +78,28 @@ def test_licences_name_every_corpus_and_every_package_that_the_pages_load():
         assert packages[f"node_modules/{name}"]["license"] in row
     for name in (*LICENCES, "klatt"):
         assert sum(f"`{name}`" in row for row in rows) == 1
+
+
+PERMISSIVE = re.compile("MIT|BSD|Apache|ISC|PSF|Python Software Foundation|Public Domain")
+COPYLEFT = {"praat-parselmouth", "soxr", "certifi", "tqdm", "codespell"}
+
+
+def test_packages_of_the_lock_are_permissive_or_named_among_the_licences():
+    lock = (HOME / "requirements.lock").read_text(encoding="utf-8")
+    others = set()
+    for package in metadata.distributions():
+        about, name = package.metadata, canonicalize_name(package.metadata["Name"])
+        if not re.search(rf"^{re.escape(name)}==", lock, re.M):
+            continue
+        classes = " ".join(line for line in about.get_all("Classifier", []) if line.startswith("License"))
+        said = about["License-Expression"] or classes or about["License"]
+        said = said or next(file.read_text() for file in package.files if re.match("LICEN[CS]E|COPYING", file.name))
+        reserved = re.search(r"GPL|\bMPL|Mozilla", said) and name != "docutils"  # of which one Emacs file alone is GPL
+        if reserved or not PERMISSIVE.search(said):
+            others.add(name)
+    assert others == COPYLEFT
+    text = (HOME / "book/licences.md").read_text(encoding="utf-8")
+    assert all(name in text for name in COPYLEFT)
 
 
 def test_no_file_names_a_folder_of_one_machine():

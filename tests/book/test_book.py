@@ -126,6 +126,7 @@ def linked(build, processes, tmp_path_factory):
         return {path.relative_to(folder) for path in (folder / "html").rglob("*")}
 
     there = files()
+
     def whole_or_none():
         assert files() in (there, set())
 
