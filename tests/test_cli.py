@@ -102,7 +102,8 @@ def test_train_leaves_weights_a_log_and_its_figure(klatt, monkeypatch, tmp_path,
         '"steps": 2,' in (tmp_path / "config.json").read_text() and "validation" in (tmp_path / "curve.svg").read_text()
     )
     assert (tmp_path / "log.csv").read_text().splitlines()[-1].startswith("2,")
-    assert capsys.readouterr().out.strip().endswith(f"weights, log, its figure and checkpoints: {tmp_path}")
+    told = f"weights, log, its figure and checkpoints: {tmp_path}\nstep 2 of 2, which is all"
+    assert capsys.readouterr().out.strip().endswith(told)
     assert cli.main(command) == 2 and "holds a training already" in capsys.readouterr().err
     assert cli.main([*command, "--resume"]) == 0
     brief = [*command[: command.index("--out")], "--out", str(tmp_path / "brief"), "--minutes", "0.0001"]

@@ -152,7 +152,7 @@ def test_a_training_is_neither_overwritten_nor_mixed_with_another(klatt, tmp_pat
         InputError, match="holds a training already, checkpoint-0000001.safetensors; go on with --resume"
     ):
         train(klatt, tmp_path, replace(SMOKE, iterations=1))
-    with pytest.raises(InputError, match=r"was made with iterations 1 \(not 6\); use another folder"):
+    with pytest.raises(InputError, match=r"was made with steps 1 \(not 6\); use another folder"):
         train(klatt, tmp_path, SMOKE, resume=True)
     with FileLock(tmp_path / ".lock"), pytest.raises(InputError, match="another training is at work in"):
         train(klatt, tmp_path, replace(SMOKE, iterations=1), resume=True)

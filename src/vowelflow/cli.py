@@ -257,6 +257,7 @@ def _links(options) -> None:
 def _train(options) -> None:
     from .corpus import InputError
     from .figures import save_training_curve
+    from .glow import shelves
     from .readers import load_corpus
     from .references import recipe_named
     from .training import profile_named, train
@@ -268,11 +269,15 @@ def _train(options) -> None:
         profile, speech, name = recipe.settings(), recipe.speech(options.root), options.name
     else:
         profile, speech = profile_named(options.profile), load_corpus(options.corpus, options.root, options.vowels)
+        if missing := {*options.vowels.split(",")} - {"five", "all", *speech.table.phone}:
+            raise InputError(
+                f"no segment of {speech.name} is labelled {', '.join(sorted(missing))}; leave it out of --vowels"
+            )
         vowels = "" if options.vowels == "five" else "-" + options.vowels.replace(",", "-")
         name = f"{options.profile}-{speech.name}{vowels}"
     if options.steps:
         profile = replace(profile, iterations=options.steps)
-    folder = options.out or Path("build/models") / name
+    folder = options.out or shelves()[1] / name
     ranks = (os.environ.get(name) for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
     chief = next(filter(None, ranks), "0") == "0"  # of the processes that train together
     if chief:
@@ -283,8 +288,12 @@ def _train(options) -> None:
         save_training_curve(folder)
         print(f"weights, log, its figure and checkpoints: {folder}")
         done = json.loads((folder / "config.json").read_text())["steps"]
-        if done < profile.iterations:
-            print(f"step {done:,} of {profile.iterations:,}, for time is up: the same command with --resume goes on")
+        rest = (
+            ", for time is up: the same command with --resume goes on"
+            if done < profile.iterations
+            else ", which is all"
+        )
+        print(f"step {done:,} of {profile.iterations:,}{rest}")
 
 
 def _measure(options) -> None:
@@ -310,7 +319,7 @@ def _measure(options) -> None:
 
 
 def _evidence(options) -> None:
-    from .claims import results_folder, run_all
+    from .claims import claim_named, results_folder, run_all
     from .depths import FULL
     from .evidence import open_bench
     from .readers import load_corpus
@@ -318,6 +327,8 @@ def _evidence(options) -> None:
     from .study import repository
     from .verdicts import renew_readme, write_verdicts
 
+    if options.claim:
+        claim_named(options.claim)  # an unknown one is told before anything is read
     speech = load_corpus(options.corpus, options.root)
     print(speech.summary(), flush=True)
     for flow in [options.flow] if options.flow else flows_of(speech, seed=options.seed):
@@ -326,6 +337,7 @@ def _evidence(options) -> None:
         run_all(bench, options.claim)
         print(f"verdicts: {write_verdicts(results_folder(speech, bench.flow))}")
     renew_readme(repository())
+    print("told in README.md and results/verdicts.svg, too")
 
 
 def _listener(options) -> None:
@@ -342,7 +354,7 @@ def _listener(options) -> None:
 
 def _export(options) -> None:
     from .export import export
-    from .glow import load_model, model_folder
+    from .glow import load_model, model_folder, shelves
     from .study import build_folder
 
     if options.page:
@@ -357,7 +369,7 @@ def _export(options) -> None:
             print(f"{folder / name}, {size / 1e6:.1f} MB")
         return
     name = model_folder(options.model).resolve().name + ("-half" if options.half else "")
-    folder = options.out or Path("build/onnx") / name
+    folder = options.out or shelves()[1].with_name("onnx") / name
     print(f"exporting {options.model} ...", flush=True)
     for name, difference in export(load_model(options.model), folder, options.half).items():
         path = folder / f"{name}.onnx"

@@ -207,14 +207,14 @@ def _cost_rows(found: dict) -> dict[str, dict]:
 
 
 def cost_table(found: dict) -> pd.DataFrame:
-    """Seconds of each operation in each library, and how many times as fast ours is; of ``benchmarks/flow.json``."""
+    """Seconds of each operation in each library, and how many times as fast ours is, medians of paired runs with their range; of ``benchmarks/flow.json``."""
     table = {}
     for name, row in _cost_rows(found).items():
         table[name] = {f"{side}, s": f"{seconds:.2f}" for side, seconds in row["seconds"].items()}
         for peer in ("normflows", "nflows"):
             ratios = row[peer]
             table[name][f"{peer} / ours"] = f"{ratios['ratio']:.2f} ({ratios['least']:.2f} to {ratios['most']:.2f})"
-    return pd.DataFrame(table).T.fillna("")
+    return pd.DataFrame(table).T.fillna("-")
 
 
 def costs(found: dict):

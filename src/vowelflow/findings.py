@@ -1,6 +1,6 @@
 """Findings: what was measured of a claim -> a number with its interval, beside every baseline, and a verdict.
 
-The rule was stated before any number was seen (protocol). A claim's number must be better than each baseline's by a
+The rule was planned before any number was seen; the protocol's page says what was amended since. A claim's number must be better than each baseline's by a
 margin, the interval of the difference over speakers included.
 """
 

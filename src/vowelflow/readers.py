@@ -260,7 +260,7 @@ def _rows(root: Path, files: dict, about: dict) -> Iterator[tuple[dict, np.ndarr
 
     name, wanted, problems, left_out = about["name"], about["labels"], about["facts"]["problems"], Counter()
     if name.startswith("timit") and files[".phn"] and (found := _recognised(root, files)) != name:
-        raise InputError(f"{root}: holds {found}, not {name}, and its licence is another; name it so")
+        raise InputError(f"{root}: holds {found}, not {name}, and its licence is another; use {found}")
     prepare = {"librispeech": layouts.librispeech, "textgrid": layouts.textgrid}.get(name, layouts.timit)
     labels, parse, unlabelled = prepare(root, files, problems)
     speakers, seen, found, kept = [], {}, Counter(), 0

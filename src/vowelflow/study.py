@@ -297,11 +297,13 @@ def build_book(build: str | Path | None = None, url: str | None = None, address:
 
 
 def _render(home: Path, build: Path, url: str | None, address: str | None) -> Path:
+    waiting = [notebook.stem for notebook in _chapters(home) if not (build / "notebooks" / notebook.name).is_file()]
+    if len(waiting) > 1:
+        raise InputError(f"{', '.join(waiting)} have not been run: run `make study` first")
     for old in build.glob("stage-*"):
         shutil.rmtree(old, ignore_errors=True)
-    stage = Path(
-        tempfile.mkdtemp(dir=build, prefix="stage-")
-    )  # a build that was killed may have left a writer in the old one
+    # In a folder of its own: a build that was killed may have left a writer in the old one.
+    stage = Path(tempfile.mkdtemp(dir=build, prefix="stage-"))
     # The stage mirrors the repository, so a page has the same path in both.
     unused = shutil.ignore_patterns("package*.json", ".npmrc", "__pycache__")
     shutil.copytree(home / "book", stage / "book", ignore=unused)
@@ -337,7 +339,7 @@ def _render(home: Path, build: Path, url: str | None, address: str | None) -> Pa
     if (build / "html").exists():
         os.replace(build / "html", stage / "old")  # at once: half a book must never be read
     os.replace(pages, build / "html")
-    shutil.rmtree(stage / "old", ignore_errors=True)
+    shutil.rmtree(stage, ignore_errors=True)
     return build / "html/index.html"
 
 

@@ -530,7 +530,7 @@ def _identity(corpus: Corpus, profile: Profile, seed: int) -> str:
 def _other(theirs: str, mine: str) -> str:
     """What one identity has and another has not, in words."""
     (profile, corpus, seed), (own_profile, own_corpus, own_seed) = json.loads(theirs), json.loads(mine)
-    differing = [f"{name} {profile.get(name)} (not {value})" for name, value in own_profile.items() if profile.get(name) != value]  # fmt: skip
+    differing = [f"{'steps' if name == 'iterations' else name} {profile.get(name)} (not {value})" for name, value in own_profile.items() if profile.get(name) != value]  # fmt: skip
     differing += [f"a corpus of fingerprint {corpus} (not {own_corpus})"] if corpus != own_corpus else []
     differing += [f"seed {seed} (not {own_seed})"] if seed != own_seed else []
     return ", ".join(differing)

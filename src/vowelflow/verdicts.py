@@ -18,7 +18,7 @@ from .findings import VERDICTS
 from .study import build_folder
 
 SIGNS = dict(zip(VERDICTS, ("✓", "◐", "✗", "?")))  # beside the words, never instead of them
-PICTURE = "Each claim's number beside the baseline that is hardest to beat, with its interval over speakers, in margins"
+PICTURE = "Each claim's number beside the baseline that is hardest to beat, with its interval over speakers, in margins, before Holm's correction"
 MARKS = ("<!-- verdicts: generated -->", "<!-- end of verdicts -->")
 
 
@@ -119,9 +119,14 @@ def agreement(here: dict, full: dict | None) -> str:
 
 
 def full_of(bench: Bench) -> dict[str, dict]:
-    """The full protocol's results for what a bench is of, by claim; none if they are of other recordings."""
+    """The full protocol's results for what a bench is of, by claim, corrected over all claims; none if they are of other recordings."""
     found = full_results(results_folder(bench.corpus, bench.flow))
-    return {name: one for name, one in found.items() if one["provenance"]["fingerprint"] == bench.corpus.fingerprint}
+    rows = all_findings(found)
+    return {
+        name: one | {"findings": [row for row in rows if row["claim"] == name]}
+        for name, one in found.items()
+        if one["provenance"]["fingerprint"] == bench.corpus.fingerprint
+    }
 
 
 def write_verdicts(folder: Path) -> Path:
