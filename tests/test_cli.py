@@ -204,3 +204,12 @@ def test_export_puts_both_kinds_beside_each_other(tmp_path, capsys, monkeypatch)
     assert cli.main(["export", model]) == cli.main(["export", model, "--half"]) == 0
     assert written == [("build/onnx/cpu-klatt", False), ("build/onnx/cpu-klatt-half", True)]
     assert "cpu-klatt/encode.onnx, 0.2 MB: within 2e-05 of torch" in capsys.readouterr().out
+
+
+def test_what_is_named_wrong_is_told_before_anything_is_read_or_trained(klatt, monkeypatch, tmp_path, capsys):
+    assert cli.main(["evidence", "--corpus", str(tmp_path), "--claim", "colour"]) == 2
+    assert "no claim 'colour'; there are data" in capsys.readouterr().err
+    monkeypatch.setattr("vowelflow.readers.load_corpus", lambda name, root, phones: klatt)
+    assert cli.main(["train", "--profile", "smoke", "--vowels", "aa,zz", "--out", str(tmp_path / "flow")]) == 2
+    assert "no segment of klatt is labelled zz; leave it out of --vowels" in capsys.readouterr().err
+    assert not (tmp_path / "flow").exists()

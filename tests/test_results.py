@@ -1,6 +1,7 @@
 """What lies in results/: complete, by the rule, and as the book's conclusion says."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -53,3 +54,11 @@ def test_the_conclusion_says_what_the_results_do():
         and of["density"]["estimate"] < 1 / 2
     )
     assert heard["baselines"]["great circle"]["difference"]["interval"][0] < 0
+
+
+@pytest.mark.skipif(REAL is None, reason="no full results on real speech here")
+def test_chapters_tell_the_corrected_verdicts_of_the_full_protocol():
+    print_of = next(iter(REAL["provenance"].values()))["fingerprint"]
+    bench = SimpleNamespace(corpus=SimpleNamespace(name="timit-sample", fingerprint=print_of), flow="cpu-speech")
+    told = {name: one["findings"][0]["verdict"] for name, one in verdicts.full_of(bench).items()}
+    assert told == {row["claim"]: row["verdict"] for row in reversed(REAL["findings"]) if row["primary"]}

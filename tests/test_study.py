@@ -88,6 +88,9 @@ def test_no_book_from_notebooks_that_were_not_run(repository, monkeypatch):
     monkeypatch.setattr(study, "_front_end", lambda home, build: home / "book/assets")
     with pytest.raises(InputError, match="01_one has not been run"):
         study.build_book()
+    repository("02_two")
+    with pytest.raises(InputError, match="01_one, 02_two have not been run: run `make study` first"):
+        study.build_book()
 
 
 def test_no_book_from_a_notebook_that_was_changed_since_or_from_two_runs(repository, monkeypatch):
