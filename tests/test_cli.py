@@ -185,6 +185,9 @@ def test_measure_writes_the_card_and_says_it(klatt, tmp_path, capsys, monkeypatc
     assert cli.main(["measure", str(tmp_path / "flow"), "--corpus", "klatt", *small]) == 0
     assert (tmp_path / "flow/README.md").read_text() in capsys.readouterr().out
     assert "3 tokens" in (tmp_path / "flow/README.md").read_text()
+    small[small.index("3")] = "2"
+    assert cli.main(["measure", str(tmp_path / "flow"), "--corpus", "klatt", *small]) == 2
+    assert "metrics.json is of 3 tokens, and 2 would replace them: ask for as many" in capsys.readouterr().err
 
 
 def test_export_puts_both_kinds_beside_each_other(tmp_path, capsys, monkeypatch):

@@ -50,7 +50,7 @@ def measure(
     earlier card of the same weights has these from as many, they stay. Every look at test speakers stays listed.
 
     Raises:
-        InputError: the flow was not trained on this corpus, a larger measurement is there, or the folder holds no flow.
+        InputError: the flow was not trained on this corpus, or the folder holds no flow.
     """
     model = load_model(folder)
     trained_on = json.loads((folder / "config.json").read_text())
@@ -61,13 +61,6 @@ def measure(
         raise InputError(
             f"{folder} was trained on {trained_on['corpus']} with the fingerprint {trained_on['fingerprint']}, and this "
             f"is {corpus.name} with {corpus.fingerprint}; give the same recordings and vowels"
-        )
-    old = json.loads((folder / "metrics.json").read_text()) if (folder / "metrics.json").is_file() else {}
-    weights, kept = file_hash(folder / "model.safetensors"), {}
-    if old.get("sha256") == weights and tokens < old["exactness"]["tokens"] <= len(corpus):
-        raise InputError(
-            f"{folder / 'metrics.json'} is of {old['exactness']['tokens']} tokens, and {tokens} would replace them: ask for as"
-            " many, or measure a copy of the folder"
         )
     frames = model.config.frames
     usable = long_enough(corpus, frames)
@@ -80,6 +73,8 @@ def measure(
     )
     untrained = untrained_flow(corpus, Profile(model.config, batch=trained_on["profile"]["batch"]), trained_on["seed"])
     rivals = simpler_models(fitted, chosen, untrained)
+    old = json.loads((folder / "metrics.json").read_text()) if (folder / "metrics.json").is_file() else {}
+    weights, kept = file_hash(folder / "model.safetensors"), {}
     if old.get("sha256") == weights:
         if old["exactness"]["tokens"] >= min(tokens, len(usable)):
             kept["exactness"] = old["exactness"]

@@ -298,6 +298,7 @@ def _train(options) -> None:
 
 def _measure(options) -> None:
     from .cards import measure
+    from .corpus import InputError
     from .glow import load_model, model_folder
     from .readers import load_corpus
     from .references import RECIPES
@@ -312,6 +313,12 @@ def _measure(options) -> None:
     else:  # of one's own, which knows what it was trained on
         speech = load_corpus(config.get("corpus", "auto"), options.root, ",".join(config.get("vowels", ["five"])))
     others = [load_corpus(name) for name in options.unseen]
+    kept = folder / "metrics.json"
+    before = json.loads(kept.read_text())["exactness"]["tokens"] if kept.is_file() else 0
+    if options.tokens < min(before, len(speech)):
+        raise InputError(
+            f"{kept} is of {before} tokens, and {options.tokens} would replace them: ask for as many, or measure a copy of {folder}"
+        )
     print(f"measuring {folder}: its likelihood on every held-out token takes minutes", flush=True)
     measure(folder, speech, others, options.draws, options.tokens, options.samples, options.lines)
     print((folder / "README.md").read_text())
