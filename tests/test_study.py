@@ -140,10 +140,11 @@ def test_outside_a_repository_the_message_says_so(tmp_path, monkeypatch):
 
 def test_numbers_are_written_plain_rounded_and_sorted(tmp_path):
     numbers = {"b": np.float64(0.123456789), "a": {"n": np.int64(3), "list": np.array([1.0, 2.5])}, "none": None}
+    numbers |= {"seconds": 3.2, "c": [{"seconds": 1, "x": 1}]}  # which no result holds
     path = study.write_results("01_data", numbers, build=tmp_path, corpus="klatt")
     content = json.loads(path.read_text())
-    assert content["numbers"] == {"a": {"list": [1.0, 2.5], "n": 3}, "b": 0.123457, "none": None}
-    assert list(content["numbers"]) == ["a", "b", "none"]
+    assert content["numbers"] == {"a": {"list": [1.0, 2.5], "n": 3}, "b": 0.123457, "c": [{"x": 1}], "none": None}
+    assert list(content["numbers"]) == ["a", "b", "c", "none"]
     assert study.load_results(tmp_path) == {"01_data": content}
     assert content["provenance"] == {"corpus": "klatt"}
 

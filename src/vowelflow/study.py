@@ -112,7 +112,8 @@ def write_results(notebook: str, numbers: dict, build: str | Path | None = None,
 
     Args:
         notebook: its name, such as ``01_data``.
-        numbers: names to numbers, texts, or lists and dicts of them; numpy is welcome.
+        numbers: names to numbers, texts, or lists and dicts of them; numpy is welcome. What is called ``seconds`` is left
+            out at any depth: it differs from run to run, and a result must not.
         provenance: what the numbers came from: corpus, fingerprints, profile, seed.
 
     Raises:
@@ -142,7 +143,7 @@ def _plain(value, name: str):
     if hasattr(value, "tolist"):  # numpy arrays and scalars
         value = value.tolist()
     if isinstance(value, dict):
-        return {str(key): _plain(item, f"{name}.{key}") for key, item in value.items()}
+        return {str(key): _plain(item, f"{name}.{key}") for key, item in value.items() if key != "seconds"}
     if isinstance(value, list | tuple):
         return [_plain(item, f"{name}[{index}]") for index, item in enumerate(value)]
     if isinstance(value, float):
