@@ -62,3 +62,11 @@ def test_speaker_pairs_are_of_one_sex(klatt):
     assert len(factors.speaker_pairs(klatt, 4)) == 4
     with pytest.raises(InputError, match="no two speakers of one sex"):
         factors.speaker_pairs(klatt.filter(speaker="f00"), 4)
+
+
+@pytest.mark.parametrize("spoilt", ["source", "target"])
+def test_a_direction_of_what_is_not_finite_is_refused(spoilt):
+    ends = {"source": torch.zeros(2, 3), "target": torch.ones(2, 3)}
+    ends[spoilt][0, 1] = float("inf")
+    with pytest.raises(InputError, match="finite"):
+        factors.direction(**ends)

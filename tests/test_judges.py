@@ -168,3 +168,35 @@ def test_segmental_snr_is_in_db_and_bounded():
     assert judges.segmental_snr([wave], [wave])[0] == 35
     assert judges.segmental_snr([wave * 1.1], [wave])[0] == pytest.approx(20, abs=0.01)
     assert judges.segmental_snr([wave * 10], [wave])[0] == -10
+
+
+def test_patch_features_are_the_moments_that_scipy_has():
+    draws = np.random.default_rng(0).gamma(2.0, size=(3, 1, 8, 8))  # a patch is all of it
+    found = judges.patch_features([draws], 1)
+    for row, patch in zip(found, draws):
+        flat = patch.ravel()
+        wanted = [flat.mean(), flat.std(), stats.skew(flat), stats.kurtosis(flat, fisher=False), np.abs(flat).max()]
+        assert row[:5] == pytest.approx(wanted)
+        assert row[5] == pytest.approx(np.corrcoef(patch[0, :, :-1].ravel(), patch[0, :, 1:].ravel())[0, 1])
+    assert judges.patch_features([np.ones((1, 1, 8, 8))], 1)[0, 2:].tolist() == [0, 0, 1, 0, 0]
+
+
+def test_a_patch_has_64_numbers_whatever_its_field(monkeypatch):
+    sizes = []
+    monkeypatch.setattr(judges, "_neighbours", lambda patch, axis: sizes.append(patch.size) or 0.0)
+    for shape in ((1, 1, 20, 20), (1, 80, 3, 3), (1, 2, 100, 1), (1, 30, 2, 1)):
+        judges.patch_features([np.random.default_rng(0).standard_normal(shape)], 1)
+    assert sizes[::2] == [64, 63, 64, 60]
+
+
+def test_a_mel_cepstrum_has_as_many_numbers_as_it_says(klatt):
+    assert judges.mel_cepstrum(images(klatt.take([0]))[0], slice(5, 9)).shape == (4, judges.CEPSTRUM)
+
+
+@pytest.mark.parametrize("below", [10, 40])
+def test_a_frame_sounds_down_to_so_many_db_below_the_loudest(below):
+    picture = np.zeros((288, 288), dtype=np.float32)
+    picture[3, 10:20] = 0.9
+    edge = 0.9 - below / judges.FLOOR_DB
+    picture[3, 20:25], picture[3, 25:30] = edge + 0.01, edge - 0.01
+    assert judges.sounding(picture, below) == (10, 25)

@@ -170,3 +170,41 @@ def test_pink_noise_and_babble_have_the_ratio_that_was_asked_for(klatt):
         assert (low > 2 * high) == (kind != "white")
     with pytest.raises(InputError, match="not 'brown'"):
         sp.add_noise(10, kind="brown")
+
+
+def test_noise_is_told_which_samples_are_the_segment(few):
+    told = []
+
+    def noise(key, clip, length):
+        told.append((len(clip) - 2 * sp.LEAD, length))
+        return clip
+
+    images = sp.images(few, noise)
+    assert all(around >= length for around, length in told)
+    assert [length for _, length in told] == list(few.table.end - few.table.start)
+    assert torch.equal(images, sp.images(few))
+
+
+def test_the_middle_of_pictures_is_so_many_columns_from_its_start():
+    pictures = torch.arange(288.0).expand(2, 1, 288, 288)
+    cut = sp.central(pictures, [3, 100], 64)
+    assert cut.shape == (2, 1, 288, 64)
+    assert cut[0, 0, 0].tolist() == list(range(3, 67)) and cut[1, 0, 5, 0] == 100
+    assert sp.central(pictures, [0, 0], 288) is pictures
+
+
+def test_the_ends_of_what_griffin_lim_takes(made):
+    picture = made[0][0]
+    assert (
+        len(sp.griffin_lim(picture, frames=288, iterations=0))
+        and not sp.griffin_lim(picture, peak=0.0, iterations=1).any()
+    )
+    for wrong in ({"frames": 0}, {"frames": 289}, {"peak": -1.0}, {"peak": np.inf}, {"iterations": -1}):
+        with pytest.raises(InputError, match="a peak is 0 or more, frames are 1 to 288"):
+            sp.griffin_lim(picture, **wrong)
+
+
+def test_every_voice_of_babble_is_as_loud(klatt):
+    rng = np.random.default_rng(0)
+    voice = sp._one_voice(klatt, 40_000, rng)  # several times its length
+    assert len(voice) == 40_000 and np.sqrt(np.mean(voice**2)) == pytest.approx(1, abs=0.05)
