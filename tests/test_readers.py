@@ -573,7 +573,7 @@ def test_auto_says_what_it_took_and_why(monkeypatch, timit_folder, libri_folder,
     monkeypatch.setattr("vowelflow.readers.klatt_corpus", lambda: sample)
     assert "neither TIMIT nor its sample" in load_corpus("auto").note
     monkeypatch.setenv("TIMIT_ROOT", str(timit_folder))
-    with pytest.raises(InputError, match="holds timit-sample, not timit, and its licence is another; name it so"):
+    with pytest.raises(InputError, match="holds timit-sample, not timit, and its licence is another; use timit-sample"):
         load_corpus("auto")
     (timit_folder / "TRAIN").mkdir()
     for folder in timit_folder.glob("dr*"):
