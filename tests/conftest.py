@@ -6,6 +6,7 @@ import random
 import signal
 import zipfile
 
+import nbformat
 import numpy as np
 import pytest
 import soundfile
@@ -39,6 +40,15 @@ def write_utterance(folder, name, sound, phones, words=(), format="WAV", suffix=
 
 KILLS = int(os.environ.get("VOWELFLOW_KILLS", "6"))  # of what takes seconds to start
 PARAMETERS = 'corpus = "auto"\nroot = None\nprofile = "cpu"\nseed = 0'  # of a notebook
+
+
+def write_notebook(path, *cells, parameters=PARAMETERS):
+    """A notebook of code cells as a study runs them, the parameters cell first."""
+    node = nbformat.v4.new_notebook()
+    node.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    node.cells = [nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})]
+    node.cells += [nbformat.v4.new_code_cell(cell) for cell in cells]
+    nbformat.write(node, path)
 
 
 def packed_sample(home):

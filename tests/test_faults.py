@@ -11,7 +11,7 @@ import nbformat
 import numpy as np
 import pytest
 
-from conftest import KILLS, PARAMETERS, packed_sample, until_done
+from conftest import KILLS, packed_sample, until_done, write_notebook
 
 CHAPTER = """
 import time
@@ -34,11 +34,7 @@ def test_a_study_that_is_killed_between_and_inside_notebooks(processes, tmp_path
     (tmp_path / "_config.yml").touch()
     names = ["01_one", "02_two"]
     for number, name in enumerate(names):
-        node = nbformat.v4.new_notebook()
-        node.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        node.cells = [nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})]
-        node.cells += [nbformat.v4.new_code_cell(CHAPTER.format(name=name, number=number))]
-        nbformat.write(node, tmp_path / f"notebooks/{name}.ipynb")
+        write_notebook(tmp_path / f"notebooks/{name}.ipynb", CHAPTER.format(name=name, number=number))
 
     def whole():
         for path in (tmp_path / "build/notebooks").glob("*.ipynb"):

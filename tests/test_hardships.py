@@ -7,11 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
 import pytest
 from filelock import FileLock
 
-from conftest import PARAMETERS
+from conftest import write_notebook
 from vowelflow import study
 from vowelflow.corpus import InputError
 
@@ -61,14 +60,8 @@ def small_study(tmp_path):
     home = tmp_path / "naïve étude 母音"
     (home / "notebooks").mkdir(parents=True)
     (home / "_config.yml").touch()
-    node = nbformat.v4.new_notebook()
-    node.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     write = "from vowelflow.study import write_results\nwrite_results('01_one', {'root': root})"
-    node.cells = [
-        nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
-        nbformat.v4.new_code_cell(write),
-    ]
-    nbformat.write(node, home / "notebooks/01_one.ipynb")
+    write_notebook(home / "notebooks/01_one.ipynb", write)
     return home
 
 

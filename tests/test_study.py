@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from conftest import PARAMETERS
+from conftest import PARAMETERS, write_notebook
 from vowelflow import readers, study
 from vowelflow.corpus import InputError
 
@@ -26,11 +26,7 @@ def repository(tmp_path, monkeypatch):
     monkeypatch.setattr(readers, "load_corpus", lambda name, root=None: speech)
 
     def add(name, *cells, parameters=PARAMETERS):
-        node = nbformat.v4.new_notebook()
-        node.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        node.cells = [nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})]
-        node.cells += [nbformat.v4.new_code_cell(cell) for cell in cells]
-        nbformat.write(node, home / "notebooks" / f"{name}.ipynb")
+        write_notebook(home / "notebooks" / f"{name}.ipynb", *cells, parameters=parameters)
         return home
 
     return add

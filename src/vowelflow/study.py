@@ -299,8 +299,9 @@ def build_book(build: str | Path | None = None, url: str | None = None, address:
 
 def _render(home: Path, build: Path, url: str | None, address: str | None) -> Path:
     waiting = [notebook.stem for notebook in _chapters(home) if not (build / "notebooks" / notebook.name).is_file()]
-    if len(waiting) > 1:
-        raise InputError(f"{', '.join(waiting)} have not been run: run `make study` first")
+    if waiting:
+        has, command = ("have", "make study") if waiting[1:] else ("has", f"vowelflow study --only {waiting[0]}")
+        raise InputError(f"{', '.join(waiting)} {has} not been run: run `{command}` first")
     for old in build.glob("stage-*"):
         shutil.rmtree(old, ignore_errors=True)
     # In a folder of its own: a build that was killed may have left a writer in the old one.
@@ -348,10 +349,7 @@ def _stage_notebook(notebook: Path, build: Path, stage: Path) -> dict:
     """Copy one executed notebook to the stage, and return what it was made from."""
     import nbformat
 
-    executed = build / "notebooks" / notebook.name
-    if not executed.is_file():
-        raise InputError(f"{notebook.stem} has not been run: run `vowelflow study --only {notebook.stem}` first")
-    node = nbformat.read(executed, as_version=4)
+    node = nbformat.read(build / "notebooks" / notebook.name, as_version=4)
     origin = node.metadata.get("vowelflow", {})
     if origin.get("source") != _source(notebook):
         raise InputError(
