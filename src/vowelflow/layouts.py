@@ -299,3 +299,6 @@ def _text(path: Path) -> str:
     if "\0" in text:
         raise InputError(f"{path}: not a text; save it in UTF-8")
     return text
+
+
+LAYOUTS = {"timit": timit, "timit-sample": timit, "librispeech": librispeech, "textgrid": textgrid}

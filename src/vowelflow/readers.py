@@ -40,7 +40,7 @@ from .fetch import can_be_fetched, fetch_sample
 from .klatt import klatt_corpus
 from .layouts import Utterance, known_phones, plain_label, told_within, within
 
-CORPORA = ("auto", "timit", "timit-sample", "librispeech", "textgrid", "klatt")
+CORPORA = ("auto", *layouts.LAYOUTS, "klatt")
 LICENCES = {
     "timit": "TIMIT, LDC93S1: licensed by the Linguistic Data Consortium, not to be passed on",
     "timit-sample": "TIMIT sample, copyright 1993 Linguistic Data Consortium, Creative Commons Attribution,"
@@ -261,8 +261,7 @@ def _rows(root: Path, files: dict, about: dict) -> Iterator[tuple[dict, np.ndarr
     name, wanted, problems, left_out = about["name"], about["labels"], about["facts"]["problems"], Counter()
     if name.startswith("timit") and files[".phn"] and (found := _recognised(root, files)) != name:
         raise InputError(f"{root}: holds {found}, not {name}, and its licence is another; use {found}")
-    prepare = {"librispeech": layouts.librispeech, "textgrid": layouts.textgrid}.get(name, layouts.timit)
-    labels, parse, unlabelled = prepare(root, files, problems)
+    labels, parse, unlabelled = layouts.LAYOUTS[name](root, files, problems)
     speakers, seen, found, kept = [], {}, Counter(), 0
     for path in tqdm(labels, desc=name, unit="utterance", leave=False, disable=None):
         try:
