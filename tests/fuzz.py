@@ -25,6 +25,8 @@ with atheris.instrument_imports(include=["vowelflow", "praatio", "safetensors", 
 HOME = Path(__file__).resolve().parents[1]
 PLACE = Path(tempfile.mkdtemp())
 SMALL = {"levels": 2, "steps": 1, "hidden": [4, 4], "side": 8}
+WEIGHTS = save(glow.Glow(glow.glow_config({"glow": SMALL})).state_dict())
+NAMES = ["glow", "sha256", "levels", "steps", "hidden", "side", "frames", "scale", "reach", "another"]
 
 
 def labels(data):
@@ -40,13 +42,30 @@ def speakers(data):
 
 
 def config(data):
+    """Any text, or, as bytes of chance are seldom JSON, a configuration with some of its values replaced."""
+    if not data.startswith(b"{"):
+        draw = atheris.FuzzedDataProvider(data)
+        about = {"glow": dict(SMALL), "sha256": hash_of(WEIGHTS)}
+        for _ in range(draw.ConsumeIntInRange(1, 4)):
+            inside = about if draw.ConsumeProbability() < 0.3 or not isinstance(about["glow"], dict) else about["glow"]
+            inside[draw.PickValueInList(NAMES)] = value(draw)
+        data = json.dumps(about).encode()
+    (PLACE / "model.safetensors").write_bytes(WEIGHTS)
     written("config.json", data, lambda path: glow.load_model(PLACE))
+
+
+def value(draw):
+    """A value of a JSON file; seldom a good one."""
+    plain = [None, True, "", "tanh", 0, 1, 2, 4, 8, -1, 10**9, 10**400, 0.5, float("nan"), float("inf"), {}, []]
+    kind = draw.ConsumeIntInRange(0, 3)
+    if kind == 0:
+        return [value(draw) for _ in range(draw.ConsumeIntInRange(0, 3))]
+    return draw.ConsumeInt(4) if kind == 1 else draw.PickValueInList(plain)
 
 
 def weights(data):
     """Weights whose hash is right, so that nothing but their content can be at fault."""
-    about = {"glow": SMALL, "sha256": hashlib.sha256(data).hexdigest()}
-    (PLACE / "config.json").write_text(json.dumps(about))
+    (PLACE / "config.json").write_text(json.dumps({"glow": SMALL, "sha256": hash_of(data)}))
     written("model.safetensors", data, lambda path: glow.load_model(PLACE))
 
 
@@ -61,7 +80,6 @@ def clip_file(data):
 def examples():
     """What each target reads well, for the fuzzer to start from."""
     rows = {"phones": [(0, 0.1, "AA1"), (0.1, 0.2, "sil")], "words": [(0, 0.2, "one")]}
-    flow = glow.Glow(glow.glow_config({"glow": SMALL}))
     row = {"corpus": "own", "utterance": "u", "speaker": "s", "sex": "f", "phone": "aa", "word": "", "start": 0}
     row |= {"end": 400, "path": "p.wav", "shared": False}
     facts = {"licence": "free", "problems": []}
@@ -71,11 +89,15 @@ def examples():
         "labels": [b"0 2260 h#\n2260 4149 sh\n"],
         "textgrid": [text_grid(rows, 0.2, short).encode() for short in (False, True)],
         "speakers": [b"speaker,sex,split\nann,f,train\nbob,m,test\n"],
-        "config": [json.dumps({"glow": SMALL, "sha256": "0"}).encode()],
-        "weights": [save(flow.state_dict())],
+        "config": [json.dumps({"glow": SMALL, "sha256": hash_of(WEIGHTS)}).encode(), bytes(64)],
+        "weights": [WEIGHTS],
         "ears": [(HOME / "models/listener-klatt.safetensors").read_bytes()],
         "clip_file": [(PLACE / "example.zip").read_bytes()],
     }
+
+
+def hash_of(data):
+    return hashlib.sha256(data).hexdigest()
 
 
 def written(name, data, read):

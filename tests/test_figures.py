@@ -130,11 +130,13 @@ def test_the_benchmark_is_of_the_paper_profile_as_it_is():
 def test_forest_shows_the_hardest_baseline_in_margins(tmp_path):
     def row(claim, *gaps):
         differences = [{"difference": {"estimate": e, "interval": [e - 0.1, e + 0.1]}} for e in gaps]
-        return {"claim": claim, "primary": True, "margin": 0.5, "baselines": dict(enumerate(differences))}
+        verdict = "holds" if min(gaps, default=0) > 0.5 else "not testable here"
+        return {"claim": claim, "primary": True, "margin": 0.5, "baselines": dict(enumerate(differences)), "verdict": verdict}
 
     rows = [row("gaussian", 2.0, 1.0), row("samples", -30.0), row("data") | {"margin": None}]
     drawn = figures.forest({("klatt", "flow"): rows, ("timit", "flow"): [row("gaussian", 0.25)]})
-    dots = [line.get_xdata()[0] for line in drawn.axes[0].lines if line.get_marker() == "o"]
-    assert np.allclose(dots, [2.0, -figures.REACH, 0.5])
+    dots = [line for line in drawn.axes[0].lines if line.get_marker() == "o"]
+    assert np.allclose([dot.get_xdata()[0] for dot in dots], [2.0, -figures.REACH, 0.5])
+    assert [dot.get_markerfacecolor() == "white" for dot in dots] == [False, True, True]
     assert [label.get_text() for label in drawn.axes[0].get_yticklabels()] == ["gaussian", "samples"]
     assert figures.save_vector(drawn, tmp_path / "a.svg").read_bytes().startswith(b"<?xml")

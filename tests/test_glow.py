@@ -401,6 +401,7 @@ def test_altered_weights_are_refused(copied):
     [
         ("{", "not a model's configuration"),
         ('{"glow": {}}', "not a model's configuration"),
+        ("[" * 100_000, "not a model's configuration .nested too deep"),
         ('{"glow": {"hidden": [4], "levels": 1, "scale": "exp"}}', "config.json: a coupling's scale .* fetch it again"),
     ],
 )
@@ -418,6 +419,15 @@ def test_weights_of_another_shape_are_refused(copied):
         load_model(copied)
 
 
+@pytest.mark.parametrize("name, value", [("steps", 10**9), ("hidden", [16, 32, 64, 96, 10**7])])
+def test_no_memory_is_asked_for_that_the_weights_do_not_fill(copied, name, value):
+    config = json.loads((copied / "config.json").read_text())
+    config["glow"][name] = value
+    (copied / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="config.json asks for .* too much for .*model.safetensors"):
+        load_model(copied)
+
+
 def test_an_unknown_model_is_named_with_those_there_are():
     with pytest.raises(InputError, match="no model 'cpu-martian'.*cpu-klatt"):
         load_model("cpu-martian")
@@ -425,7 +435,7 @@ def test_an_unknown_model_is_named_with_those_there_are():
 
 def test_weights_that_are_none_are_refused_even_with_the_right_hash(copied):
     weights = copied / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:1000])
+    weights.write_bytes(weights.read_bytes()[:-1000])
     config = json.loads((copied / "config.json").read_text())
     (copied / "config.json").write_text(json.dumps(config | {"sha256": file_hash(weights)}))
     with pytest.raises(InputError, match="does not fit its config.json"):

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from conftest import PHONES, RATE, WORDS, text_grid, write_utterance
-from vowelflow import judges, readers
+from vowelflow import judges, layouts, readers
 from vowelflow.corpus import LEAD, InputError
 from vowelflow.readers import load_corpus
 
@@ -583,7 +583,7 @@ def test_auto_says_what_it_took_and_why(monkeypatch, timit_folder, libri_folder,
     monkeypatch.setenv("TIMIT_ROOT", str(timit_folder / "gone"))
     with pytest.raises(InputError, match="TIMIT_ROOT names .*gone, which is not there; correct it or unset it"):
         load_corpus("auto")
-    with pytest.raises(InputError, match="holds none of timit, timit-sample, librispeech and textgrid"):
+    with pytest.raises(InputError, match="holds none of timit, timit-sample, librispeech, textgrid"):
         load_corpus("auto", tmp_path_factory.mktemp("empty"))
 
 
@@ -620,3 +620,12 @@ def test_the_real_excerpt_has_its_known_counts():
     trips = [judges.round_trip(corpus, row) for row in range(0, len(corpus), 8)]
     assert max(trip["float"] for trip in trips) < -60
     assert np.mean([trip["eight_bit"] < -45 for trip in trips]) > 0.99  # a steady tone keeps its rounding error
+
+
+@pytest.mark.parametrize(
+    "sex, part, end, said",
+    [("F", "", 9, "sex is f or m, not 'F'"), ("f", "dev", 9, "not 'dev'"), ("f", "", 0.5, "whole numbers of samples")],
+)
+def test_a_layout_is_told_what_an_utterance_cannot_have(sex, part, end, said):
+    with pytest.raises(InputError, match=f"one.wav: .*{said}"):
+        layouts.Utterance("one", "ann", sex, part, Path("one.wav"), [(0, end, "aa")], [])

@@ -310,7 +310,8 @@ def forest(found: dict[tuple[str, str], list[dict]]):
     Args:
         found: rows of ``verdicts.json`` by corpus and flow.
 
-    The difference to the baseline that is hardest to beat, with its interval, in margins: right of 1 the claim holds against it.
+    The difference to the baseline that is hardest to beat, with its interval, in margins: right of 1 it is beaten. Filled
+    dots are of claims that hold, which is so only after Holm's correction.
     """
     style()
     names = list(
@@ -328,7 +329,8 @@ def forest(found: dict[tuple[str, str], list[dict]]):
             colour = COLOURS[place % len(COLOURS)]
             axis.plot(np.clip([low, high], -REACH, REACH), [y, y], color=colour, lw=1.6)
             label = f"{flow} on {corpus}" if row["claim"] == names[0] else None
-            axis.plot(np.clip(middle, -REACH, REACH), y, "o", ms=5, color=colour, label=label)
+            face = colour if row["verdict"] == "holds" else "white"
+            axis.plot(np.clip(middle, -REACH, REACH), y, "o", ms=5, color=colour, mfc=face, label=label)
     axis.axvline(0, color="grey", lw=0.8)
     axis.axvline(1, color="grey", lw=0.8, ls=":")
     axis.set(yticks=range(len(names)), yticklabels=names, xlim=(-REACH * 1.05, REACH * 1.05))

@@ -506,6 +506,8 @@ def load_model(name: str | Path, models: Path | None = None) -> Glow:
     """
     folder = model_folder(name, models)
     about = folder / "config.json"
+    if about.is_file() and sum(map(about.read_bytes().count, b"[{")) > 500:  # which could exhaust the stack
+        raise InputError(f"{about} is not a model's configuration (nested too deep); fetch it again")
     try:
         config = json.loads(about.read_text())
         glow = glow_config(config)
@@ -521,6 +523,8 @@ def load_model(name: str | Path, models: Path | None = None) -> Glow:
     weights = folder / "model.safetensors"
     if not weights.is_file() or file_hash(weights) != expected:
         raise InputError(f"{weights} is missing or is not the file that config.json names; fetch it again")
+    if 2 * glow.steps * max(glow.hidden) ** 2 > weights.stat().st_size:  # before memory is asked for
+        raise InputError(f"{about} asks for {glow.steps} steps of width {max(glow.hidden)}, too much for {weights}")
     model = Glow(glow)
     try:
         model.load_state_dict(load_file(weights))

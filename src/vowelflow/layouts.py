@@ -22,6 +22,7 @@ TIMIT_PHONES = set(
 ) | set(ALL_VOWELS)
 ARPABET = set("b d g p t k jh ch s sh z zh f th v dh m n ng l r w y hh".split()) | set(ALL_VOWELS)
 SILENCES = {"", "sil", "sp", "spn", "nsn", "<eps>"}  # what aligners write where there is no phone
+LABELS = (".phn", ".textgrid")
 SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".au", ".caf", ".sph")
 PHONE_TIERS = re.compile(r"(.* - )?(phones?|phonemes?|segments?|mau)", re.IGNORECASE)
 WORD_TIERS = re.compile(r"(.* - )?(words?|ort-mau)", re.IGNORECASE)
@@ -43,6 +44,15 @@ class Utterance:
     end: int | None = None  # where the labels say that the sound ends
     in_samples: bool = False  # labels count samples, so the sound must be at 16 kHz
     shared: bool = False  # a sentence that every speaker says
+
+    def __post_init__(self):
+        if self.sex not in ("f", "m") or self.part not in ("", "train", "valid", "test"):
+            raise InputError(
+                f"{self.sound}: sex is f or m, not {self.sex!r}, and part train, valid, test or empty, not {self.part!r}"
+            )
+        times = [time for start, end, _ in (*self.phones, *self.words) for time in (start, end)]
+        if not all(isinstance(time, int) for time in times):
+            raise InputError(f"{self.sound}: times of labels are whole numbers of samples; round them")
 
 
 def known_phones(name: str) -> set[str] | None:

@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
@@ -47,6 +48,7 @@ def write_page(explorer: Explorer, folder: Path) -> dict[str, int]:
         save_atomically(folder / f"{name}.bin", lambda path, array=array: path.write_bytes(array.tobytes()))
     still = spectrograms(explorer.model.decode(codes[:5].float()), explorer.names[:5])
     still.savefig(folder / "still.png", dpi=100)
+    plt.close(still)
     files = sorted(path for path in folder.iterdir() if path.suffix in (".onnx", ".bin"))
     corpus, trained = explorer.bench.corpus, json.loads((explorer.bench.folders[0] / "config.json").read_text())
     about = {

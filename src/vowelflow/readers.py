@@ -168,7 +168,7 @@ def _recognised(root: Path, files: dict[str, list[Path]]) -> str:
         return "timit-sample" if small else "timit"
     if files[".textgrid"]:
         return "librispeech" if layouts.speaker_lists(files) else "textgrid"
-    raise InputError(f"{root}: holds none of timit, timit-sample, librispeech and textgrid; give the corpus's folder")
+    raise InputError(f"{root}: holds none of {', '.join(layouts.LAYOUTS)}; give the corpus's folder")
 
 
 # ---- from a folder to a corpus
@@ -237,7 +237,7 @@ def survey(root: Path) -> tuple[dict[str, list[Path]], list, list[str]]:
             files[os.path.splitext(name)[1].lower()].append(here / name)
             stamps.append((name, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
         count += len(names)
-        if count > MOST_FILES and not (files[".phn"] or files[".textgrid"]):
+        if count > MOST_FILES and not any(files[suffix] for suffix in layouts.LABELS):
             raise InputError(f"{root}: more than {MOST_FILES:,} files and no labels yet; give the corpus's own folder")
     return files, stamps, problems
 

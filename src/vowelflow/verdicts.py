@@ -52,10 +52,10 @@ def table(findings: list[dict], link: str | None = None, primary: bool | None = 
         best = best_baseline(row)
         rows.append({
             "claim": row["statement"] if link is None else f"[{row['statement']}]({link}{row['notebook']}.html)",
+            "verdict": _word(row),
             "test": f"{row['part']}: {row['metric']} ({row['better']} is better)" if row["metric"] else "-",
             "ours": told(row["estimate"], row["interval"]),
             "best baseline": "-" if best is None else f"{best[0]}: {told(best[1]['estimate'], best[1]['interval'])}",
-            "verdict": _word(row),
         })  # fmt: skip
     return pd.DataFrame(rows)
 
