@@ -131,7 +131,13 @@ def test_forest_shows_the_hardest_baseline_in_margins(tmp_path):
     def row(claim, *gaps):
         differences = [{"difference": {"estimate": e, "interval": [e - 0.1, e + 0.1]}} for e in gaps]
         verdict = "holds" if min(gaps, default=0) > 0.5 else "not testable here"
-        return {"claim": claim, "primary": True, "margin": 0.5, "baselines": dict(enumerate(differences)), "verdict": verdict}
+        return {
+            "claim": claim,
+            "primary": True,
+            "margin": 0.5,
+            "baselines": dict(enumerate(differences)),
+            "verdict": verdict,
+        }
 
     rows = [row("gaussian", 2.0, 1.0), row("samples", -30.0), row("data") | {"margin": None}]
     drawn = figures.forest({("klatt", "flow"): rows, ("timit", "flow"): [row("gaussian", 0.25)]})
