@@ -1,8 +1,8 @@
 """Notebooks run, fail and report as they should; small ones, made here."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import nbformat
 import numpy as np
@@ -15,14 +15,14 @@ from vowelflow.corpus import InputError
 
 
 @pytest.fixture
-def repository(tmp_path, monkeypatch):
+def repository(klatt, tmp_path, monkeypatch):
     """An empty study in a folder with a space in its name; returns a function that adds a notebook."""
     home = tmp_path / "a study"
     (home / "notebooks").mkdir(parents=True)
     (home / "_config.yml").touch()
     monkeypatch.chdir(home)
     monkeypatch.delenv("VOWELFLOW_BUILD", raising=False)
-    speech = SimpleNamespace(name="klatt", note="a test", licence="free", fingerprint="f1")
+    speech = replace(klatt, note="a test")
     monkeypatch.setattr(readers, "load_corpus", lambda name, root=None: speech)
 
     def add(name, *cells, parameters=PARAMETERS):
@@ -38,7 +38,7 @@ write_results("01_one", {"seed": seed, "corpus": corpus, "root": root})
 """
 
 
-def test_notebooks_run_in_order_with_parameters_and_results(repository, capsys):
+def test_notebooks_run_in_order_with_parameters_and_results(repository, klatt, capsys):
     repository("02_two", "from vowelflow.study import load_results; assert load_results()['01_one']")
     home = repository("01_one", WRITE)
     seconds = study.run_study("auto", root=home / "my speech", profile="smoke", seed=3)
@@ -47,7 +47,13 @@ def test_notebooks_run_in_order_with_parameters_and_results(repository, capsys):
     made = sorted(path.name for path in (home / "build/notebooks").iterdir())
     assert made == ["01_one.ipynb", "02_two.ipynb"]
     executed = nbformat.read(home / "build/notebooks/01_one.ipynb", as_version=4)
-    wanted = {"corpus": "klatt", "fingerprint": "f1", "licence": "free", "profile": "smoke", "seed": 3}
+    wanted = {
+        "corpus": "klatt",
+        "fingerprint": klatt.fingerprint,
+        "licence": klatt.licence,
+        "profile": "smoke",
+        "seed": 3,
+    }
     assert executed.metadata.vowelflow == wanted | {"source": study._source(home / "notebooks/01_one.ipynb")}
     assert capsys.readouterr().out.startswith("corpus: klatt (a test)\n")
 
@@ -70,6 +76,26 @@ def test_parameters_other_than_agreed_are_refused_before_anything_runs(repositor
     repository("01_one", parameters=cell)
     with pytest.raises(InputError, match=r"01_one\.ipynb.*must set corpus, root, profile, seed"):
         study.run_study()
+
+
+@pytest.mark.parametrize(
+    "kept, lacking",
+    [
+        ("speaker == 'f00'", "train women who say aa and ae, 2 at least; train men .*; test women .*, 1 at least; test men"),
+        ("sex == 'm'", "train women who say aa and ae, 2 at least; test women who say aa and ae, 1 at least. Give four"),
+        ("phone != 'ae'", "train women .*; train men .*; test women .*; test men"),
+        ("phone in ('aa', 'ae')", "a third vowel. Give"),
+        ("split != 'valid'", "a valid speaker. Give four speakers of each sex"),
+    ],
+)  # fmt: skip
+def test_too_little_speech_is_refused_before_anything_runs(repository, klatt, monkeypatch, kept, lacking):
+    home = repository("01_one", "x = 1")
+    few = klatt.take(np.flatnonzero(klatt.table.eval(kept)))
+    monkeypatch.setattr(readers, "load_corpus", lambda name, root=None: few)
+    with pytest.raises(InputError, match=f"klatt is too little for the whole study: it lacks {lacking}"):
+        study.run_study()
+    assert not (home / "build/notebooks").exists()
+    assert list(study.run_study(only="01_one")) == ["01_one"]
 
 
 def test_only_names_one_notebook(repository):

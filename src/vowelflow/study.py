@@ -164,8 +164,8 @@ def run_study(corpus="auto", root=None, profile="cpu", seed=0, only=None, build=
     Returns the seconds that each took. An executed copy is named ``NAME.partial.ipynb`` until it is complete.
 
     Raises:
-        InputError: no such corpus, no such notebook, one whose parameters cell is not as it should be, or a build folder
-            where another study is at work.
+        InputError: no such corpus, one without the speakers and vowels that chapters compare (unless ``only`` one is run), no such
+            notebook, one whose parameters cell is not as it should be, or a build folder where another study is at work.
         StudyError: a cell failed.
     """
     home, build = repository(), build_folder(build)
@@ -178,6 +178,8 @@ def run_study(corpus="auto", root=None, profile="cpu", seed=0, only=None, build=
 
     speech = load_corpus(corpus, root)
     print(f"corpus: {speech.name} ({speech.note})", flush=True)
+    if only is None:
+        _check_enough(speech)
     # The corpus is settled now: a network that comes or goes must not give the next notebook another.
     os.environ["VOWELFLOW_OFFLINE"] = os.environ["VOWELFLOW_UNATTENDED"] = "1"
     # Kernels start in the repository; a relative root keeps the user's folders out of the book.
@@ -199,6 +201,24 @@ def run_study(corpus="auto", root=None, profile="cpu", seed=0, only=None, build=
         print(f"{took:8.1f} s  {name}")
     print(f"{sum(seconds.values()):8.1f} s  in all", flush=True)
     return seconds
+
+
+def _check_enough(speech) -> None:
+    """What chapters compare must be there, before the first of them runs."""
+    lacking = [] if len(speech.split["valid"]) else ["a valid speaker"]
+    for part, least in (("train", 2), ("test", 1)):
+        there = speech.held_out(part).table
+        for sex, people in (("f", "women"), ("m", "men")):
+            said = there[(there.sex == sex) & there.phone.isin(["aa", "ae"])].groupby("speaker").phone.nunique()
+            if (said == 2).sum() < least:
+                lacking.append(f"{part} {people} who say aa and ae, {least} at least")
+    if set(speech.table.phone) <= {"aa", "ae"}:
+        lacking.append("a third vowel")
+    if lacking:
+        raise InputError(
+            f"{speech.name} is too little for the whole study: it lacks {'; '.join(lacking)}. Give four speakers of each sex"
+            " who say aa, ae and others of the five vowels, or run single chapters with --only"
+        )
 
 
 def _chapters(home: Path, only: str | None = None) -> list[Path]:
