@@ -144,6 +144,35 @@ def test_every_claim_of_the_protocol_has_an_entry_with_what_it_must_tell(bench):
         assert "holds" in verdicts.show(result).data or "not" in verdicts.show(result).data
 
 
+def test_flows_that_were_trained_otherwise_are_told_of_where_they_are_there(bench, klatt, monkeypatch):
+    from dataclasses import replace
+
+    from vowelflow.training import PROFILES, train
+
+    first, few = bench.folders[0], replace(PROFILES["smoke"], iterations=1)
+    monkeypatch.setenv("VOWELFLOW_BUILD", str(first.parents[1]))
+    kin = {
+        "noise": replace(few, noise_db=(0.0, 20.0)),
+        "crop": replace(few, glow=replace(few.glow, frames=64)),
+        "half": few,
+    }
+    for name, profile in kin.items():
+        train(klatt, first.with_name(f"{first.name}-{name}"), profile, seed=1)
+    family = evidence.open_bench(klatt, first, SMOKE)
+    assert set(family.extra) == {"noise", "crop", "other"} and not bench.extra
+    told = {name: claims.measure(name, family) for name in ("samples", "discrimination", "denoising", "density")}
+    assert 0 <= told["samples"]["numbers"]["silent frames of crops"] <= 1
+    crops = told["discrimination"]["numbers"]["crops"]
+    assert set(crops) == {"pictures", "whole code"} and all(0 <= one["estimate"] <= 1 for one in crops.values())
+    parts = {name: {row["part"]: row["primary"] for row in one["findings"]} for name, one in told.items()}
+    assert not parts["denoising"]["white noise, a flow that was trained with it"]
+    # A flow cannot be its own judge: where another is at hand, that one's word is the primary one.
+    assert parts["density"]["under another flow"] and not parts["density"]["under a mixture on the mel-cepstrum"]
+    assert parts["density"].keys() - {row["part"] for row in claims.measure("density", bench)["findings"]} == {
+        "under another flow"
+    }
+
+
 def test_an_independent_reading_of_timit_finds_the_same(timit_folder, bench):
     from dataclasses import replace
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,40 @@ def test_a_training_that_gives_up_or_is_stopped_says_so(klatt, monkeypatch, tmp_
         monkeypatch.setattr(training, "train", give_up)
         assert cli.main(["train", "--profile", "smoke", "--out", str(tmp_path)]) == code
         assert str(error) in capsys.readouterr().err
+
+
+def test_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.main(["--version"])
+    assert left.value.code == 0 and capsys.readouterr().out == f"vowelflow {metadata.version('vowelflow')}\n"
+
+
+def test_evidence_measures_writes_and_renews_the_readme(klatt, monkeypatch, tmp_path, capsys):
+    from vowelflow import depths, verdicts
+    from vowelflow.references import reference_model
+
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "_config.yml").touch()
+    (tmp_path / "README.md").write_text("\n".join(verdicts.MARKS))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VOWELFLOW_BUILD", str(tmp_path / "build"))
+    monkeypatch.setattr("vowelflow.readers.load_corpus", lambda name, root: klatt)
+    monkeypatch.setattr(depths, "FULL", depths.SMOKE)
+    _, flow = reference_model(klatt, "smoke")
+    assert cli.main(["evidence", "--corpus", "klatt", "--flow", str(flow), "--claim", "likelihood"]) == 0
+    assert f"the flow: {flow}" in capsys.readouterr().out
+    assert ("klatt", flow.name) in verdicts.load_verdicts(tmp_path)
+    assert f"| {flow.name} on klatt |" in (tmp_path / "README.md").read_text()
+
+
+def test_listener_is_fitted_and_says_how_well_it_hears(klatt, monkeypatch, tmp_path, capsys):
+    from vowelflow.listener import load_listener
+
+    monkeypatch.setattr("vowelflow.readers.load_corpus", lambda name, root: klatt)
+    out = tmp_path / "listener-klatt.safetensors"
+    assert cli.main(["listener", "klatt", "--out", str(out)]) == 0
+    accuracy = load_listener("klatt", tmp_path).about["accuracy"]
+    assert f"{out}: right on {accuracy} of test speakers' tokens" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("minutes", ["0", "-3", "nan", "soon"])

@@ -151,6 +151,21 @@ assert shown.wait()
 print(shown.place().start is None, "squared norm" in shown.told.value, not shown.problems)
 shown.upload.value = ({"name": "a.wav", "type": "audio/wav", "size": 1, "content": memoryview(b"x"), "last_modified": datetime.now()},)
 print("no sound file" in shown.status.value)
+import io, soundfile
+from vowelflow.explorer import OWN
+file = io.BytesIO()
+soundfile.write(file, bench.tokens.sound(int(explorer.rows[1])), 16_000, format="WAV")
+own = {"name": "b.wav", "type": "audio/wav", "size": 1, "content": memoryview(file.getvalue()), "last_modified": datetime.now()}
+for _ in range(2):
+    shown.upload.value = ()
+    shown.upload.value = (own,)
+    assert shown.wait()
+print(shown.place().start == OWN, [value for _, value in shown.start.options].count(OWN), shown.status.value == "")
+shown._show = lambda place: 1 / 0
+shown.moves[name].value = 1.0
+assert shown.wait()
+print(shown.problems == [repr(ZeroDivisionError("division by zero"))], "ZeroDivisionError" in shown.status.value)
+shown._show = original
 shown.reset.click()
 assert shown.wait()
 print(shown.place() == vf.explorer.Place(other=1), bytes(shown.image.value)[:4])
@@ -170,5 +185,5 @@ def test_widgets_in_a_live_kernel(tmp_path, klatt, monkeypatch):
         "".join(o.text for o in cell.outputs if o.output_type == "stream" and o.name == "stdout") for cell in node.cells
     ]
     assert said[1].split() == ["True"] * 4
-    assert said[2].split("\n")[:3] == ["True True True", "True", "True b'\\x89PNG'"]
+    assert said[2].split("\n")[:5] == ["True True True", "True", "True 1 True", "True True", "True b'\\x89PNG'"]
     assert len(list((tmp_path / "explored").iterdir())) == 2

@@ -141,8 +141,10 @@ def test_forest_shows_the_hardest_baseline_in_margins(tmp_path):
 
     rows = [row("gaussian", 2.0, 1.0), row("samples", -30.0), row("data") | {"margin": None}]
     drawn = figures.forest({("klatt", "flow"): rows, ("timit", "flow"): [row("gaussian", 0.25)]})
-    dots = [line for line in drawn.axes[0].lines if line.get_marker() == "o"]
+    dots = [line for line in drawn.axes[0].lines if line.get_marker() == "o" and len(line.get_xdata())]
     assert np.allclose([dot.get_xdata()[0] for dot in dots], [2.0, -figures.REACH, 0.5])
     assert [dot.get_markerfacecolor() == "white" for dot in dots] == [False, True, True]
     assert [label.get_text() for label in drawn.axes[0].get_yticklabels()] == ["gaussian", "samples"]
+    (legend,) = drawn.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["flow on klatt", "flow on timit"]
     assert figures.save_vector(drawn, tmp_path / "a.svg").read_bytes().startswith(b"<?xml")

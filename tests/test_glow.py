@@ -1,5 +1,6 @@
 import hashlib
 import json
+import math
 import multiprocessing
 import shutil
 from dataclasses import replace
@@ -48,6 +49,21 @@ def small():
 @pytest.fixture(scope="module")
 def pictures():
     return torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+def test_the_last_prior_is_a_mean_and_a_log_scale(pictures):
+    model = unsettled(SMALL)
+    model.top.zero_()
+    coarsest = model(pictures)[0][-1]
+    model.top[0] = 0.25  # the mean
+    assert torch.allclose(model(pictures)[0][-1], coarsest - 0.25, atol=1e-6)
+    model.top[1] = 4 * math.atanh(math.log(2) / 4)  # the log-scale, before it is bounded
+    scales, log_determinants = model(pictures)
+    assert torch.allclose(scales[-1], (coarsest - 0.25) / 2, atol=1e-6)
+    assert torch.allclose(model.inverse(model.flat(pictures)), pictures, atol=1e-4)
+    model.top.zero_()
+    lost = (model(pictures)[1][-1] - log_determinants[-1])[0].sum()
+    assert lost.item() == pytest.approx(math.prod(model.shapes[-1]) * math.log(2), rel=1e-4)
 
 
 @pytest.mark.parametrize("config", [SMALL, SIGMOID], ids=["tanh", "sigmoid"])

@@ -319,6 +319,8 @@ def forest(found: dict[tuple[str, str], list[dict]]):
     )
     figure, axis = plt.subplots(figsize=(7, 0.42 * len(names) + 1.3))
     for place, ((corpus, flow), rows) in enumerate(found.items()):
+        colour = COLOURS[place % len(COLOURS)]
+        axis.plot([], [], "o", ms=5, color=colour, label=f"{flow} on {corpus}")
         for row in (one for one in rows if one["primary"] and one["claim"] in names):
             gaps = [one["difference"] for one in row["baselines"].values() if one["difference"]["interval"]]
             if not gaps:
@@ -326,11 +328,9 @@ def forest(found: dict[tuple[str, str], list[dict]]):
             hardest = min(gaps, key=lambda gap: gap["interval"][0])
             middle, low, high = (value / row["margin"] for value in (hardest["estimate"], *hardest["interval"]))
             y = names.index(row["claim"]) + 0.22 * (place - (len(found) - 1) / 2)
-            colour = COLOURS[place % len(COLOURS)]
             axis.plot(np.clip([low, high], -REACH, REACH), [y, y], color=colour, lw=1.6)
-            label = f"{flow} on {corpus}" if row["claim"] == names[0] else None
             face = colour if row["verdict"] == "holds" else "white"
-            axis.plot(np.clip(middle, -REACH, REACH), y, "o", ms=5, color=colour, mfc=face, label=label)
+            axis.plot(np.clip(middle, -REACH, REACH), y, "o", ms=5, color=colour, mfc=face)
     axis.axvline(0, color="grey", lw=0.8)
     axis.axvline(1, color="grey", lw=0.8, ls=":")
     axis.set(yticks=range(len(names)), yticklabels=names, xlim=(-REACH * 1.05, REACH * 1.05))
