@@ -6,7 +6,7 @@ import torch
 
 import vowelflow as vf
 from vowelflow.corpus import InputError
-from vowelflow.factors import matched_pairs, speaker_pairs
+from vowelflow.factors import matched_pairs, random_direction, speaker_pairs
 from vowelflow.glow import Glow, GlowConfig
 
 NAN, INF = float("nan"), float("inf")
@@ -59,6 +59,14 @@ REFUSED = {
     "babble of no segment": (lambda h: vf.add_noise(10, 0, "babble", h["none"]), "give a corpus"),
     "a ratio in words": (lambda h: vf.add_noise("ten"), "'ten'"),
     "a ratio that is no number": (lambda h: vf.add_noise(NAN), "not nan"),
+    "noise of no seed": (lambda h: vf.add_noise(10, -1), "seed -1: give a whole number"),
+    "a draw of no seed": (lambda h: h["speech"].draw(1, seed="a"), "seed 'a': give a whole number"),
+    "a fold of no seed": (lambda h: h["speech"].fold(1, seed=0.5), "seed 0.5: give a whole number"),
+    "noise of pixels of no seed": (lambda h: vf.dequantize(h["pictures"], NAN), "seed nan: give a whole number"),
+    "samples of no seed": (lambda h: h["model"].sample(1, seed=2**32), "seed 4294967296: give a whole number"),
+    "a training of no seed": (lambda h: vf.train(h["speech"], "flow", vf.profile_named("smoke"), -1), "seed -1: give"),
+    "a study of no seed": (lambda h: vf.study.run_study("klatt", seed=-1), "seed -1: give a whole number"),
+    "a book at no address": (lambda h: vf.study.build_book(url="my page"), "my page is no address of a page"),
     "no level": (lambda h: GlowConfig(levels=0), "at least 1"),
     "steps in words": (lambda h: GlowConfig(steps="a"), "whole numbers"),
     "a width too few": (lambda h: GlowConfig(levels=3, hidden=(8, 8)), "one width for each of 3"),
@@ -92,6 +100,11 @@ REFUSED = {
     "a circle from nowhere": (lambda h: vf.great_circle(h["codes"][:1] * NAN, h["codes"][1:]), "finite"),
     "an unknown factor": (lambda h: matched_pairs(h["speech"], "mood", 1), "not 'mood'"),
     "pairs of one token": (lambda h: matched_pairs(h["one"], "phone", 1), "no two of the 1 tokens"),
+    "less than no pair": (lambda h: matched_pairs(h["speech"], "phone", -1), "-1 pairs: ask for one or more"),
+    "pairs of no seed": (lambda h: matched_pairs(h["speech"], "phone", 1, -1), "seed -1: give a whole number"),
+    "less than no pair of speakers": (lambda h: speaker_pairs(h["speech"], 0), "0 pairs: ask for one or more"),
+    "pairs of speakers of no seed": (lambda h: speaker_pairs(h["speech"], 1, -1), "seed -1: give a whole number"),
+    "a random direction of no seed": (lambda h: random_direction(h["codes"], -1), "seed -1: give a whole number"),
     "pairs of one speaker": (lambda h: speaker_pairs(h["one"], 1), "no two speakers"),
     "a result that is no number": (lambda h: vf.write_results("01_x", {"a": NAN}), "01_x.a is nan"),
     "a result that JSON has no word for": (lambda h: vf.write_results("01_x", {"a": object()}), "01_x.a is a object"),

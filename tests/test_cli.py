@@ -244,6 +244,33 @@ def test_export_puts_both_kinds_beside_each_other(tmp_path, capsys, monkeypatch)
     assert "cpu-klatt/encode.onnx, 0.2 MB: within 2e-05 of torch" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("seed", ["-1", "0.5", "2147483648", "one"])
+@pytest.mark.parametrize("command", ["study", "train", "evidence"])
+def test_seeds_are_what_every_library_takes(command, seed, capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.main([command, "--seed", seed])
+    assert left.value.code == 2
+    assert f"'{seed}' is not a whole number from 0 to 2147483647" in capsys.readouterr().err
+
+
+def test_a_file_where_a_folder_is_wanted_is_told_and_kept(tmp_path, klatt, monkeypatch, capsys):
+    monkeypatch.setattr("vowelflow.readers.load_corpus", lambda *given: klatt)
+    monkeypatch.setattr("vowelflow.listener.fit_listener", lambda corpus: pytest.fail("minutes for nothing"))
+    file = tmp_path / "notes.txt"
+    file.write_text("mine")
+    for command in (
+        ["train", "--corpus", "klatt", "--profile", "smoke", "--steps", "1", "--out", str(file)],
+        ["train", "--corpus", "klatt", "--profile", "smoke", "--steps", "1", "--out", str(file / "flow")],
+        ["export", "cpu-klatt", "--out", str(file)],
+        ["measure", str(file)],
+        ["listener", "klatt", "--out", str(tmp_path)],
+    ):
+        assert cli.main(command) == 2
+        told = capsys.readouterr().err
+        assert str(tmp_path) in told and "name a folder where a folder is wanted" in told
+    assert file.read_text() == "mine" and list(tmp_path.iterdir()) == [file]
+
+
 def test_what_is_named_wrong_is_told_before_anything_is_read_or_trained(klatt, monkeypatch, tmp_path, capsys):
     assert cli.main(["evidence", "--corpus", str(tmp_path), "--claim", "colour"]) == 2
     assert "no claim 'colour'; there are data" in capsys.readouterr().err

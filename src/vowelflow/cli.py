@@ -26,9 +26,12 @@ _UNWRITABLE = (
     "; name a folder you may write to: --out, VOWELFLOW_BUILD for what is built, VOWELFLOW_CACHE for downloads"
 )
 _FULL = "; make room and run the same again: what was finished is whole, and is kept"
-REMEDIES = dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _UNWRITABLE) | dict.fromkeys(
-    (errno.ENOSPC, errno.EDQUOT), _FULL
-)
+_TAKEN = "; name a folder where a folder is wanted, and a file where a file is, or another place"
+REMEDIES = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _UNWRITABLE),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _FULL),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR), _TAKEN),
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -141,7 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     evidence.add_argument("--flow", metavar="MODEL", help="default: the flows that a study of the corpus uses")
     evidence.add_argument("--claim", metavar="ID", help="one claim alone, by its id in verdicts.json, such as gaussian")
     evidence.add_argument(
-        "--seed", type=int, default=0, help="of all that is drawn; default: 0, and results of others are told beside"
+        "--seed", type=_seed, default=0, help="of all that is drawn; default: 0, and results of others are told beside"
     )
     evidence.add_argument(
         "--with-shared", action="store_true", help="once more with sentences that everybody says, to be told beside"
@@ -209,6 +212,13 @@ def _at_least_one(text: str) -> int:
     return int(text)
 
 
+def _seed(text: str) -> int:
+    """What numpy, torch and scikit-learn all take as a seed, for argparse."""
+    if not text.isdecimal() or int(text) >= 2**31:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**31 - 1}")
+    return int(text)
+
+
 def _positive(text: str) -> float:
     """A number above zero, for argparse."""
     try:
@@ -224,7 +234,7 @@ def _add_speech(parser: argparse.ArgumentParser, profiles=PROFILES) -> None:
     parser.add_argument("--corpus", metavar="NAME", default="auto", help=f"{CORPORA}; default: auto")
     parser.add_argument("--root", metavar="DIR", help=ROOT)
     parser.add_argument("--profile", choices=profiles, default="cpu", help="how large and how long; default: cpu")
-    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    parser.add_argument("--seed", type=_seed, default=0, help="default: 0")
 
 
 def _add_vowels(parser: argparse.ArgumentParser) -> None:
@@ -354,8 +364,11 @@ def _listener(options) -> None:
 
     speech = load_corpus(options.corpus, options.root)
     kind = "klatt" if speech.name == "klatt" else "speech"
+    path = Path(options.out or models_folder() / f"listener-{kind}.safetensors")
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     found = fit_listener(speech)
-    path = found.save(options.out or models_folder() / f"listener-{kind}.safetensors")
+    found.save(path)
     print(f"{path}: right on {found.about['accuracy']} of test speakers' tokens")
 
 

@@ -168,7 +168,7 @@ class Corpus:
         Of each sex, one ``of``-th are test speakers, an eighth but at least one are valid, and the others train.
 
         Raises:
-            InputError: no such fold, or a sex with fewer speakers than folds.
+            InputError: no such fold, a sex with fewer speakers than folds, or no seed.
         """
         split = {}
         for sex, names in _shuffled_speakers(self.table, seed):
@@ -191,10 +191,12 @@ class Corpus:
         """A fixed, balanced subset: up to ``per_group`` segments of each group of ``by``.
 
         Raises:
-            InputError: fewer than one of a group, or a column that the table does not have.
+            InputError: fewer than one of a group, a column that the table does not have, or no seed.
         """
         if per_group < 1 or not set(by) <= set(self.table):
             raise InputError(f"{per_group} of each of {by}: at least 1, and of columns {', '.join(self.table)}")
+        if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**32):
+            raise InputError(f"seed {seed!r}: give a whole number from 0 to {2**32 - 1}")
         rng = np.random.default_rng(seed)
         groups = self.table.groupby(list(by), sort=True).indices.values()
         chosen = [rng.permutation(rows)[:per_group] for rows in groups]
@@ -292,6 +294,8 @@ def split_by_speaker(speakers: pd.DataFrame, seed: int = 0) -> dict[str, str]:
 
 def _shuffled_speakers(table: pd.DataFrame, seed: int) -> list[tuple[str, np.ndarray]]:
     """Every sex of a table with columns ``speaker`` and ``sex``, and its speakers in the order of ``seed``."""
+    if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**32):
+        raise InputError(f"seed {seed!r}: give a whole number from 0 to {2**32 - 1}")
     speakers = table[["speaker", "sex"]].drop_duplicates().sort_values(["sex", "speaker"])
     return [
         (sex, np.random.default_rng([seed, index]).permutation(group.speaker.to_numpy()))

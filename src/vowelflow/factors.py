@@ -74,6 +74,8 @@ def great_circle(start, end, points: int = 7, shares=None) -> torch.Tensor:
 
 def random_direction(like: torch.Tensor, seed: int = 0) -> torch.Tensor:
     """A random direction of the same norm: what any direction at all would do."""
+    if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**32):
+        raise InputError(f"seed {seed!r}: give a whole number from 0 to {2**32 - 1}")
     noise = torch.randn(like.shape, generator=torch.Generator().manual_seed(seed))
     return noise * (like.norm() / noise.norm())
 
@@ -86,10 +88,16 @@ def matched_pairs(tokens: Corpus, factor: str, count: int, seed: int = 0) -> lis
             or "speaker" (one vowel of two speakers of one sex). No token is in two pairs.
 
     Raises:
-        InputError: no such factor, or no such pair in these tokens.
+        InputError: no such factor, no such pair in these tokens, less than one asked for, or no seed.
     """
     if factor not in ("phone", "sex", "speaker"):
         raise InputError(f"a factor is phone, sex or speaker, not {factor!r}")
+    if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**32):
+        raise InputError(f"seed {seed!r}: give a whole number from 0 to {2**32 - 1}")
+    if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**32):
+        raise InputError(f"seed {seed!r}: give a whole number from 0 to {2**32 - 1}")
+    if count < 1:
+        raise InputError(f"{count} pairs: ask for one or more")
     same = {"phone": ["speaker"], "sex": ["phone"], "speaker": ["phone", "sex"]}[factor]
     table = tokens.table.assign(samples=tokens.table.end - tokens.table.start)
     pairs, used = [], set()
@@ -110,6 +118,12 @@ def matched_pairs(tokens: Corpus, factor: str, count: int, seed: int = 0) -> lis
 
 def speaker_pairs(tokens: Corpus, count: int, seed: int = 0) -> list[tuple[str, str]]:
     """Up to ``count`` pairs of speakers of one sex, drawn at random; ``InputError`` if there is none."""
+    if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**32):
+        raise InputError(f"seed {seed!r}: give a whole number from 0 to {2**32 - 1}")
+    if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**32):
+        raise InputError(f"seed {seed!r}: give a whole number from 0 to {2**32 - 1}")
+    if count < 1:
+        raise InputError(f"{count} pairs: ask for one or more")
     by_sex = tokens.table.groupby("sex").speaker.unique()
     every = [pair for names in by_sex for pair in combinations(sorted(names), 2)]
     if not every:

@@ -422,6 +422,8 @@ class Glow(nn.Module):
 
 def random_code(n: int, size: int = PIXELS, seed: int = 0) -> torch.Tensor:
     """Standard normal codes ``(n, size)``; a code depends on (seed, its place), not on ``n``."""
+    if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**32):
+        raise InputError(f"seed {seed!r}: give a whole number from 0 to {2**32 - 1}")
     codes = np.empty((n, size), dtype=np.float32)
     for row in range(n):
         np.random.default_rng([seed, row]).standard_normal(dtype=np.float32, out=codes[row])
@@ -435,6 +437,8 @@ def dequantize(pictures: torch.Tensor, seed: int = 0) -> torch.Tensor:
     """
     if not ((pictures >= 0) & (pictures <= 1)).all():
         raise InputError("pictures must be finite and in [0, 1], as vf.images makes them")
+    if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**32):
+        raise InputError(f"seed {seed!r}: give a whole number from 0 to {2**32 - 1}")
     levels = quantize(pictures)
     noise = torch.empty(levels.shape)
     for row, picture in enumerate(levels):

@@ -230,7 +230,7 @@ def add_noise(snr_db: float, seed: int = 0, kind: str = "white", voices: Corpus 
             and from another place of its own, of equal power.
 
     Raises:
-        InputError: another kind, babble of nobody, or a ratio that is not a finite number.
+        InputError: another kind, babble of nobody, a ratio that is not a finite number, or no seed.
     """
     if kind not in ("white", "pink", "babble"):
         raise InputError(f"noise is white, pink or babble, not {kind!r}")
@@ -238,6 +238,8 @@ def add_noise(snr_db: float, seed: int = 0, kind: str = "white", voices: Corpus 
         raise InputError("babble is made of voices: give a corpus of them")
     if not isinstance(snr_db, int | float | np.number) or not np.isfinite(snr_db):
         raise InputError(f"a signal-to-noise ratio is a finite number of dB, not {snr_db!r}")
+    if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**32):
+        raise InputError(f"seed {seed!r}: give a whole number from 0 to {2**32 - 1}")
 
     def noisy(key: str, clip: np.ndarray, length: int) -> np.ndarray:
         rng = np.random.default_rng([seed, zlib.crc32(key.encode())])

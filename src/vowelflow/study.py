@@ -168,6 +168,8 @@ def run_study(corpus="auto", root=None, profile="cpu", seed=0, only=None, build=
             notebook, one whose parameters cell is not as it should be, or a build folder where another study is at work.
         StudyError: a cell failed.
     """
+    if not (isinstance(seed, int) and 0 <= seed < 2**31):
+        raise InputError(f"seed {seed!r}: give a whole number from 0 to {2**31 - 1}")
     home, build = repository(), build_folder(build)
     notebooks = _chapters(home, only)
     for notebook in notebooks:
@@ -306,12 +308,14 @@ def build_book(build: str | Path | None = None, url: str | None = None, address:
     Returns ``html/index.html`` of the build folder.
 
     Raises:
-        InputError: a chapter that was not run yet, or has been changed since, or was run on other speech than the rest;
+        InputError: addresses that are none; a chapter that was not run yet, or has been changed since, or was run on other speech than the rest;
             or a build folder where a study is at work.
         StudyError: npm or the build failed.
     """
     from .training import alone
 
+    if url and not re.fullmatch(r"https?://[^\s/]+(/\S*)?", url):
+        raise InputError(f"{url} is no address of a page; give it as https://...")
     home, build = repository(), build_folder(build)
     with alone(build, "study"):
         return _render(home, build, url, address)

@@ -121,12 +121,14 @@ def train(
         The flow with averaged weights, as they were when validation speakers cost least.
 
     Raises:
-        InputError: no train speakers; a folder that holds a training already, or with ``resume`` a
+        InputError: no train speakers; no seed; a folder that holds a training already, or with ``resume`` a
             different one; devices that are not there, or cannot share a batch.
         TrainingError: too many steps in a row without a finite gradient.
         KeyboardInterrupt: it was asked to stop.
     """
     clock, folder = _Clock(minutes), Path(folder)
+    if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**31):
+        raise InputError(f"seed {seed!r}: give a whole number from 0 to {2**31 - 1}")
     speech = long_enough(corpus.split["train"], profile.glow.frames)
     if not len(speech):
         raise InputError(f"{corpus.name} has no train speakers to learn from; give more speakers")
