@@ -139,3 +139,76 @@ def test_what_cannot_be_used_is_refused_in_words(case, here, tmp_path, monkeypat
 @pytest.mark.parametrize("case", WORKS)
 def test_what_is_odd_and_usable_works(case, here):
     assert WORKS[case](here)
+
+
+WRONG = [None, "aa", {}, NAN, object(), ["a", "b"], b"aa", torch.zeros(2, 2, 2), torch.zeros(0), 3.5j]
+# What takes an object, and which of the wrong ones it has a use for.
+TAKES = {
+    "padding_share": (lambda h, x: vf.padding_share(x), []),
+    "batches": (lambda h, x: list(vf.batches(x)), []),
+    "batches' noise": (lambda h, x: list(vf.batches(h["one"], x)), [0]),
+    "batches of": (lambda h, x: list(vf.batches(h["one"], batch=x)), []),
+    "images": (lambda h, x: vf.images(x), []),
+    "phases": (lambda h, x: vf.phases(x), []),
+    "peaks": (lambda h, x: vf.peaks(x), []),
+    "frame_count": (lambda h, x: vf.frame_count(x), []),
+    "to_audio": (lambda h, x: vf.to_audio(x, h["phase"]), []),
+    "to_audio's phase": (lambda h, x: vf.to_audio(h["pictures"][0], x), []),
+    "to_audio's peak": (lambda h, x: vf.to_audio(h["pictures"][0], h["phase"], x), []),
+    "to_audio's frames": (lambda h, x: vf.to_audio(h["pictures"][0], h["phase"], 1.0, x), []),
+    "griffin_lim": (lambda h, x: vf.griffin_lim(x), []),
+    "griffin_lim's peak": (lambda h, x: vf.griffin_lim(h["pictures"][0], x), []),
+    "griffin_lim's rounds": (lambda h, x: vf.griffin_lim(h["pictures"][0], iterations=x), []),
+    "add_noise": (lambda h, x: vf.add_noise(x), []),
+    "add_noise's seed": (lambda h, x: vf.add_noise(10, x), []),
+    "add_noise's kind": (lambda h, x: vf.add_noise(10, 0, x), []),
+    "add_noise's voices": (lambda h, x: vf.add_noise(10, 0, "babble", x), []),
+    "Glow": (lambda h, x: vf.Glow(x), []),
+    "GlowConfig's levels": (lambda h, x: GlowConfig(levels=x), []),
+    "GlowConfig's widths": (lambda h, x: GlowConfig(hidden=x), []),
+    "GlowConfig's scale": (lambda h, x: GlowConfig(scale=x), []),
+    "dequantize": (lambda h, x: vf.dequantize(x), [7, 8]),
+    "encode": (lambda h, x: h["model"].encode(x), []),
+    "decode": (lambda h, x: h["model"].decode(x), []),
+    "bits_per_dim": (lambda h, x: h["model"].bits_per_dim(x), []),
+    "bits_per_dim's draws": (lambda h, x: h["model"].bits_per_dim(h["pictures"], x), []),
+    "sample": (lambda h, x: h["model"].sample(x), []),
+    "sample's temperature": (lambda h, x: h["model"].sample(1, x), []),
+    "direction": (lambda h, x: vf.direction(x, h["codes"]), []),
+    "line": (lambda h, x: vf.line(x, h["codes"][:1]), []),
+    "line's points": (lambda h, x: vf.line(h["codes"][:1], h["codes"][1:], x), []),
+    "great_circle": (lambda h, x: vf.great_circle(h["codes"][:1], x), []),
+    "great_circle's points": (lambda h, x: vf.great_circle(h["codes"][:1], h["codes"][1:], x), []),
+    "matched_pairs": (lambda h, x: matched_pairs(x, "sex", 1), []),
+    "speaker_pairs": (lambda h, x: speaker_pairs(x, 1), []),
+    "take": (lambda h, x: h["speech"].take(x), [8]),
+    "draw": (lambda h, x: h["speech"].draw(x), []),
+    "draw by": (lambda h, x: h["speech"].draw(1, by=x), []),
+    "fold": (lambda h, x: h["speech"].fold(x), []),
+    "with_train_share": (lambda h, x: h["speech"].with_train_share(x), []),
+    "train": (lambda h, x: vf.train(x, "flow", vf.profile_named("smoke")), []),
+    "train's profile": (lambda h, x: vf.train(h["speech"], "flow", x), []),
+    "train's minutes": (lambda h, x: vf.train(h["speech"], "flow", vf.profile_named("smoke"), minutes=x), []),
+    "reference_model": (lambda h, x: vf.reference_model(x), []),
+    "reference_model's profile": (lambda h, x: vf.reference_model(h["speech"], x), []),
+    "profile_named": (lambda h, x: vf.profile_named(x), []),
+    "load_corpus": (lambda h, x: vf.load_corpus(x), []),
+    "load_corpus's root": (lambda h, x: vf.load_corpus("timit", x), []),
+    "load_corpus's phones": (lambda h, x: vf.load_corpus("klatt", phones=x), [1]),
+    "load_model": (lambda h, x: vf.load_model(x), []),
+    "write_results": (lambda h, x: vf.write_results("01_x", x), [2]),
+    "write_results' name": (lambda h, x: vf.write_results(x, {}), [1]),
+}
+
+
+@pytest.mark.parametrize("taker", TAKES)
+def test_what_is_of_the_wrong_type_is_refused_in_words(taker, here, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VOWELFLOW_BUILD", str(tmp_path))
+    call, fine = TAKES[taker]
+    for place, wrong in enumerate(WRONG):
+        if place in fine:
+            continue
+        with pytest.raises(InputError) as caught:
+            call(here, wrong)
+        assert 10 < len(str(caught.value)) < 400, wrong

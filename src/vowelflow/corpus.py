@@ -158,6 +158,8 @@ class Corpus:
 
     def take(self, rows) -> Corpus:
         """The segments at these positions, in this order; ``InputError`` where there is none."""
+        if np.ndim(rows) != 1:
+            raise InputError(f"rows of {self.name} are a list of whole numbers, not {rows!r:.60}")
         if np.size(rows) and (np.asarray(rows).dtype.kind not in "iub" or np.max(rows) >= len(self.table)):
             raise InputError(f"rows of {self.name} are whole numbers below {len(self.table)}, not {np.asarray(rows)}")
         return replace(self, table=self.table.iloc[rows].reset_index(drop=True))
@@ -170,6 +172,8 @@ class Corpus:
         Raises:
             InputError: no such fold, a sex with fewer speakers than folds, or no seed.
         """
+        if not isinstance(number, int | np.integer) or not isinstance(of, int | np.integer) or of < 1:
+            raise InputError(f"fold {number!r:.60} of {of!r:.60}: both are whole numbers of at least 1")
         split = {}
         for sex, names in _shuffled_speakers(self.table, seed):
             if not 1 <= number <= of or len(names) < of:
@@ -182,6 +186,8 @@ class Corpus:
 
     def with_train_share(self, share: float, seed: int = 0) -> Corpus:
         """With this share of the train speakers of each sex, at least one; a smaller share is part of a larger one."""
+        if not isinstance(share, int | float | np.number) or not 0 < share <= 1:
+            raise InputError(f"{share!r:.60} of the train speakers: above 0, and at most 1")
         kept = []
         for _, names in _shuffled_speakers(self.table[self.table.split == "train"], seed):
             kept += list(names[: max(round(len(names) * share), 1)])
@@ -193,6 +199,8 @@ class Corpus:
         Raises:
             InputError: fewer than one of a group, a column that the table does not have, or no seed.
         """
+        if not isinstance(per_group, int | np.integer) or not isinstance(by, tuple | list) or not by:
+            raise InputError(f"{per_group!r:.60} of each of {by!r:.60}: a whole number, and a tuple of columns")
         if per_group < 1 or not set(by) <= set(self.table):
             raise InputError(f"{per_group} of each of {by}: at least 1, and of columns {', '.join(self.table)}")
         if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**32):
@@ -244,6 +252,8 @@ def frames_in(samples):
 
 def padding_share(corpus: Corpus) -> float:
     """Share of the pixels of all pictures that lie outside the segments: after their end, or above 8 kHz."""
+    if not isinstance(corpus, Corpus):
+        raise InputError(f"{corpus!r:.60} is no corpus; vf.load_corpus reads one")
     frames = frames_in(corpus.table.end - corpus.table.start)
     return float(1 - frames.mean() * (FFT // 2 + 1) / FRAMES**2)
 

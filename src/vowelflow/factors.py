@@ -16,7 +16,9 @@ from .glow import Code
 
 
 def vectors(codes) -> torch.Tensor:
-    """``(n, d)`` numbers of a ``Code``, or of pictures ``(n, ...)`` flattened."""
+    """``(n, d)`` numbers of a ``Code``, or of pictures ``(n, ...)`` flattened; ``InputError`` of anything else."""
+    if not isinstance(codes, Code) and not (isinstance(codes, torch.Tensor | np.ndarray) and codes.ndim > 1):
+        raise InputError(f"codes are a Code, or a tensor or an array (n, ...), not {codes!r:.60}")
     return codes.flat if isinstance(codes, Code) else torch.as_tensor(codes).flatten(1)
 
 
@@ -39,7 +41,7 @@ def direction(source, target) -> torch.Tensor:
 def line(start, end, points: int = 7) -> torch.Tensor:
     """Straight line from one vector ``(1, d)`` to another, ends included: ``(points, d)``; ``InputError`` for other shapes."""
     start, end = vectors(start), vectors(end)
-    if start.shape != end.shape or len(start) != 1 or points < 1:
+    if start.shape != end.shape or len(start) != 1 or not isinstance(points, int | np.integer) or points < 1:
         raise InputError(
             f"a line of {points} points from {tuple(start.shape)} to {tuple(end.shape)}: ends are (1, d), points at least 1"
         )
@@ -56,7 +58,7 @@ def great_circle(start, end, points: int = 7, shares=None) -> torch.Tensor:
         InputError: other shapes, or an end at the origin, from which all ways are one.
     """
     start, end = vectors(start).double(), vectors(end).double()
-    if start.shape != end.shape or len(start) != 1 or points < 1:
+    if start.shape != end.shape or len(start) != 1 or not isinstance(points, int | np.integer) or points < 1:
         raise InputError(
             f"a circle of {points} points from {tuple(start.shape)} to {tuple(end.shape)}: ends are (1, d), points at least 1"
         )
@@ -90,13 +92,15 @@ def matched_pairs(tokens: Corpus, factor: str, count: int, seed: int = 0) -> lis
     Raises:
         InputError: no such factor, no such pair in these tokens, less than one asked for, or no seed.
     """
+    if not isinstance(tokens, Corpus):
+        raise InputError(f"{tokens!r:.60} is no corpus; vf.load_corpus reads one")
     if factor not in ("phone", "sex", "speaker"):
         raise InputError(f"a factor is phone, sex or speaker, not {factor!r}")
     if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**32):
         raise InputError(f"seed {seed!r}: give a whole number from 0 to {2**32 - 1}")
     if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**32):
         raise InputError(f"seed {seed!r}: give a whole number from 0 to {2**32 - 1}")
-    if count < 1:
+    if not isinstance(count, int | np.integer) or count < 1:
         raise InputError(f"{count} pairs: ask for one or more")
     same = {"phone": ["speaker"], "sex": ["phone"], "speaker": ["phone", "sex"]}[factor]
     table = tokens.table.assign(samples=tokens.table.end - tokens.table.start)
@@ -122,7 +126,9 @@ def speaker_pairs(tokens: Corpus, count: int, seed: int = 0) -> list[tuple[str, 
         raise InputError(f"seed {seed!r}: give a whole number from 0 to {2**32 - 1}")
     if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**32):
         raise InputError(f"seed {seed!r}: give a whole number from 0 to {2**32 - 1}")
-    if count < 1:
+    if not isinstance(tokens, Corpus):
+        raise InputError(f"{tokens!r:.60} is no corpus; vf.load_corpus reads one")
+    if not isinstance(count, int | np.integer) or count < 1:
         raise InputError(f"{count} pairs: ask for one or more")
     by_sex = tokens.table.groupby("sex").speaker.unique()
     every = [pair for names in by_sex for pair in combinations(sorted(names), 2)]

@@ -249,6 +249,8 @@ class Glow(nn.Module):
 
     def __init__(self, config: GlowConfig = GlowConfig()):
         super().__init__()
+        if not isinstance(config, GlowConfig):
+            raise InputError(f"{config!r:.60} is no GlowConfig")
         self.config = config
         self.levels, self.whiten, self.shapes = nn.ModuleList(), nn.ModuleList(), []
         channels, side, frames = 1, config.side, config.frames
@@ -382,6 +384,8 @@ class Glow(nn.Module):
     @torch.no_grad()
     def decode(self, code: Code | torch.Tensor, batch: int = 8) -> torch.Tensor:
         """Whole codes -> pictures ``(n, 1, side, frames)``; of ``encode``'s own result, its ``image``."""
+        if not isinstance(code, Code | torch.Tensor | np.ndarray):
+            raise InputError(f"codes are a Code, a tensor or an array, not {code!r:.60}")
         flat = torch.as_tensor(_flat(code))
         if flat.ndim != 2 or flat.shape[1] != self.config.size:
             raise InputError(f"codes are (n, {self.config.size}), not {tuple(flat.shape)}")
@@ -395,7 +399,7 @@ class Glow(nn.Module):
 
         The 8 takes the density of y in [0, 1] back to the 256 levels of a pixel (Theis et al. 2016).
         """
-        if draws < 1:
+        if not isinstance(draws, int | np.integer) or draws < 1:
             raise InputError(f"a mean over draws of the noise takes one or more, not {draws}")
         pictures, total = self._checked(pictures), 0.0
         for draw in range(draws):
@@ -405,11 +409,17 @@ class Glow(nn.Module):
 
     def sample(self, n: int, temperature: float = 1.0, seed: int = 0) -> torch.Tensor:
         """Pictures of ``n`` random codes of standard deviation ``temperature``; ``InputError`` if either is below 0 or infinite."""
+        if not isinstance(n, int | np.integer) or not isinstance(temperature, int | float | np.number):
+            raise InputError(
+                f"{n!r:.60} samples of temperature {temperature!r:.60}: both are numbers, the first a whole one"
+            )
         if n < 0 or not 0 <= temperature < math.inf:
             raise InputError(f"{n} samples of temperature {temperature}: both are 0 or more")
         return self.decode(random_code(n, self.config.size, seed) * temperature)
 
     def _checked(self, pictures: torch.Tensor) -> torch.Tensor:
+        if not isinstance(pictures, torch.Tensor | np.ndarray) or np.iscomplexobj(pictures):
+            raise InputError(f"pictures are a tensor or an array of real numbers, not {pictures!r:.60}")
         pictures, shape = torch.as_tensor(pictures), (1, self.config.side, self.config.frames)
         if pictures.ndim != 4 or pictures.shape[1:] != shape or not len(pictures):
             raise InputError(
@@ -435,6 +445,8 @@ def dequantize(pictures: torch.Tensor, seed: int = 0) -> torch.Tensor:
 
     The key of a picture is a hash of its levels, so neither batch nor order changes its noise. ``InputError`` outside [0, 1].
     """
+    if not isinstance(pictures, torch.Tensor) or pictures.is_complex():
+        raise InputError(f"pictures are a tensor of real numbers, not {pictures!r:.60}")
     if not ((pictures >= 0) & (pictures <= 1)).all():
         raise InputError("pictures must be finite and in [0, 1], as vf.images makes them")
     if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**32):
@@ -508,6 +520,8 @@ def load_model(name: str | Path, models: Path | None = None) -> Glow:
     Raises:
         InputError: no such model, a damaged or altered weight file, or weights of another shape.
     """
+    if not isinstance(name, str | Path):
+        raise InputError(f"{name!r:.60} names no model: give a name under models/, or a folder")
     folder = model_folder(name, models)
     about = folder / "config.json"
     if about.is_file() and sum(map(about.read_bytes().count, b"[{")) > 500:  # which could exhaust the stack

@@ -75,6 +75,10 @@ def load_corpus(name: str = "auto", root: str | Path | None = None, phones="five
     Raises:
         InputError: unknown name, or no usable speech in the folder.
     """
+    if not (
+        root is None or isinstance(root, str | os.PathLike) or (isinstance(root, list | tuple) and "+" in str(name))
+    ):
+        raise InputError(f"root {root!r:.60} is no folder; give its path")
     names, wanted = str(name).split("+"), wanted_phones(phones)
     if len(names) > 1:
         if len(set(names)) < len(names) or "auto" in names:

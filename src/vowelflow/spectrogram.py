@@ -28,6 +28,8 @@ EXCERPT = FFT + HOP * (FRAMES - 1)  # samples that 288 frames see
 
 def frame_count(corpus: Corpus) -> np.ndarray:
     """Frames of every segment: ceil(samples / 16), which is its length in ms rounded up."""
+    if not isinstance(corpus, Corpus):
+        raise InputError(f"{corpus!r:.60} is no corpus; vf.load_corpus reads one")
     return frames_in(corpus.table.end - corpus.table.start).to_numpy()
 
 
@@ -102,8 +104,12 @@ def batches(
     Raises:
         InputError: no segment at all, or no segment at a time.
     """
-    if batch < 1:
+    if not isinstance(corpus, Corpus):
+        raise InputError(f"{corpus!r:.60} is no corpus; vf.load_corpus reads one")
+    if not isinstance(batch, int | np.integer) or batch < 1:
         raise InputError(f"batches hold at least one segment, not {batch}")
+    if noise is not None and not callable(noise):
+        raise InputError(f"{noise!r:.60} makes no noise; vf.add_noise makes what does")
     for first in range(0, max(len(corpus), 1), batch):
         rows = range(first, min(first + batch, len(corpus)))
         pictures, peaks = pictures_of([torch.from_numpy(wave).to(device) for wave in _heard(corpus, rows, noise)])
@@ -126,6 +132,8 @@ def images(corpus: Corpus, noise=None, frames: int = FRAMES) -> torch.Tensor:
 
     They take 330 KB each; ``batches`` makes them a few at a time.
     """
+    if not isinstance(corpus, Corpus):
+        raise InputError(f"{corpus!r:.60} is no corpus; vf.load_corpus reads one")
     return next(batches(corpus, noise, batch=len(corpus) or 1, frames=frames))[0]
 
 
@@ -140,6 +148,8 @@ def phases(corpus: Corpus, noise=None) -> torch.Tensor:
     After a segment's own frames they are those of its mirror image, to and fro: a picture that
     was made longer than the segment still has its voice.
     """
+    if not isinstance(corpus, Corpus):
+        raise InputError(f"{corpus!r:.60} is no corpus; vf.load_corpus reads one")
     waves = (np.pad(wave, (0, EXCERPT - len(wave)), "reflect") for wave in _heard(corpus, range(len(corpus)), noise))
     return torch.stack([spectrum_of(torch.from_numpy(wave)).angle() for wave in waves])
 
@@ -149,6 +159,8 @@ def magnitude(picture: torch.Tensor, peak: float = 1.0) -> torch.Tensor:
 
     Pixels are clamped to [0, 1]; those that are 0 are silence, not -80 dB.
     """
+    if not isinstance(picture, torch.Tensor | np.ndarray):
+        raise InputError(f"a picture is a tensor or an array, not a {type(picture).__name__}")
     picture = torch.as_tensor(picture, dtype=torch.float32)
     if picture.shape[-2:] != (SIDE, SIDE):
         raise InputError(f"a picture is {SIDE}x{SIDE}, frequency x time, not {tuple(picture.shape)}")
@@ -172,8 +184,12 @@ def to_audio(picture, phase, peak: float = 1.0, frames: int = FRAMES) -> np.ndar
     Raises:
         InputError: other shapes, or a peak that is no magnitude.
     """
-    if not 0 <= peak < np.inf:
+    if not isinstance(peak, int | float | np.number | torch.Tensor) or np.size(peak) != 1 or not 0 <= peak < np.inf:
         raise InputError(f"a peak is a magnitude, 0 or more, not {peak}")
+    if not isinstance(frames, int | np.integer | torch.Tensor) or np.size(frames) != 1:
+        raise InputError(f"frames are 1 to {FRAMES}, not {frames}")
+    if not isinstance(phase, torch.Tensor | np.ndarray):
+        raise InputError(f"a phase is a tensor or an array, not a {type(phase).__name__}")
     magnitudes, phase = magnitude(picture, peak), torch.as_tensor(phase, dtype=torch.float32)
     if magnitudes.numel() != BINS * FRAMES or phase.shape != (BINS, FRAMES) or not 1 <= frames <= FRAMES:
         raise InputError(
@@ -198,6 +214,10 @@ def griffin_lim(picture, peak: float = 1.0, iterations: int = 32, frames: int = 
     """Waveform of a picture that has no phase, by librosa's Griffin-Lim, seeded: repeatable; ``InputError`` as of ``to_audio``."""
     import librosa
 
+    if not isinstance(peak, int | float | np.number | torch.Tensor) or np.size(peak) != 1:
+        raise InputError(f"a peak is a magnitude, 0 or more, not {peak}")
+    if any(not isinstance(one, int | np.integer | torch.Tensor) or np.size(one) != 1 for one in (frames, iterations)):
+        raise InputError(f"frames and iterations are whole numbers, not {frames} and {iterations}")
     if not 0 <= peak < np.inf or not 1 <= frames <= FRAMES or iterations < 0:
         raise InputError(
             f"peak {peak}, {frames} frames, {iterations} iterations: a peak is 0 or more, frames are 1 to {FRAMES}"
@@ -232,9 +252,9 @@ def add_noise(snr_db: float, seed: int = 0, kind: str = "white", voices: Corpus 
     Raises:
         InputError: another kind, babble of nobody, a ratio that is not a finite number, or no seed.
     """
-    if kind not in ("white", "pink", "babble"):
+    if not isinstance(kind, str) or kind not in ("white", "pink", "babble"):
         raise InputError(f"noise is white, pink or babble, not {kind!r}")
-    if kind == "babble" and not voices:
+    if kind == "babble" and (not isinstance(voices, Corpus) or not voices):
         raise InputError("babble is made of voices: give a corpus of them")
     if not isinstance(snr_db, int | float | np.number) or not np.isfinite(snr_db):
         raise InputError(f"a signal-to-noise ratio is a finite number of dB, not {snr_db!r}")

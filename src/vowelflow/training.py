@@ -87,7 +87,7 @@ PROFILES = {
 
 def profile_named(name: str) -> Profile:
     """The profile of this name, or ``InputError``."""
-    if name not in PROFILES:
+    if not isinstance(name, str) or name not in PROFILES:
         raise InputError(f"no profile {name!r}; there are {', '.join(PROFILES)}")
     return PROFILES[name]
 
@@ -126,9 +126,15 @@ def train(
         TrainingError: too many steps in a row without a finite gradient.
         KeyboardInterrupt: it was asked to stop.
     """
-    clock, folder = _Clock(minutes), Path(folder)
+    if not isinstance(corpus, Corpus) or not isinstance(profile, Profile):
+        raise InputError(
+            f"{corpus!r:.60} and {profile!r:.60}: give a corpus, as of vf.load_corpus, and a profile, as of vf.profile_named"
+        )
+    if not isinstance(minutes, int | float) or math.isnan(minutes) or not isinstance(folder, str | os.PathLike):
+        raise InputError(f"{minutes!r:.60} minutes in {folder!r:.60}: give a number and a folder")
     if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**31):
         raise InputError(f"seed {seed!r}: give a whole number from 0 to {2**31 - 1}")
+    clock, folder = _Clock(minutes), Path(folder)
     speech = long_enough(corpus.split["train"], profile.glow.frames)
     if not len(speech):
         raise InputError(f"{corpus.name} has no train speakers to learn from; give more speakers")
