@@ -117,6 +117,11 @@ WORKS = {
     "one token": lambda h: vf.images(h["one"]).shape == (1, 1, 288, 288),
     "a silent peak": lambda h: not np.any(vf.to_audio(h["pictures"][0], h["phase"], 0.0)),
     "a picture with holes": lambda h: np.isfinite(vf.to_audio(h["pictures"][0] * NAN, h["phase"])).all(),
+    "a peak as vf.peaks gives it": lambda h: vf.to_audio(h["pictures"][0], h["phase"], vf.peaks(h["one"])[0]).any(),
+    "frames as vf.frame_count gives them": lambda h: vf.griffin_lim(
+        h["pictures"][0], 1.0, 2, vf.frame_count(h["one"])[0]
+    ).any(),
+    "frames in a tensor": lambda h: len(vf.to_audio(h["pictures"][0], h["phase"], 1.0, torch.tensor(9))) == 144,
     "one frame": lambda h: len(vf.griffin_lim(h["pictures"][0], frames=1)) == 16,
     "no sample": lambda h: h["model"].sample(0).shape == (0, 1, 288, 288),
     "samples without noise": lambda h: h["model"].sample(1, temperature=0.0).isfinite().all(),

@@ -184,9 +184,13 @@ def to_audio(picture, phase, peak: float = 1.0, frames: int = FRAMES) -> np.ndar
     Raises:
         InputError: other shapes, or a peak that is no magnitude.
     """
-    if not isinstance(peak, int | float | np.number | torch.Tensor) or np.size(peak) != 1 or not 0 <= peak < np.inf:
+    if (
+        not isinstance(peak, int | float | np.number | torch.Tensor)
+        or torch.as_tensor(peak).numel() != 1
+        or not 0 <= peak < np.inf
+    ):
         raise InputError(f"a peak is a magnitude, 0 or more, not {peak}")
-    if not isinstance(frames, int | np.integer | torch.Tensor) or np.size(frames) != 1:
+    if not isinstance(frames, int | np.integer | torch.Tensor) or torch.as_tensor(frames).numel() != 1:
         raise InputError(f"frames are 1 to {FRAMES}, not {frames}")
     if not isinstance(phase, torch.Tensor | np.ndarray):
         raise InputError(f"a phase is a tensor or an array, not a {type(phase).__name__}")
@@ -214,9 +218,12 @@ def griffin_lim(picture, peak: float = 1.0, iterations: int = 32, frames: int = 
     """Waveform of a picture that has no phase, by librosa's Griffin-Lim, seeded: repeatable; ``InputError`` as of ``to_audio``."""
     import librosa
 
-    if not isinstance(peak, int | float | np.number | torch.Tensor) or np.size(peak) != 1:
+    if not isinstance(peak, int | float | np.number | torch.Tensor) or torch.as_tensor(peak).numel() != 1:
         raise InputError(f"a peak is a magnitude, 0 or more, not {peak}")
-    if any(not isinstance(one, int | np.integer | torch.Tensor) or np.size(one) != 1 for one in (frames, iterations)):
+    if any(
+        not isinstance(one, int | np.integer | torch.Tensor) or torch.as_tensor(one).numel() != 1
+        for one in (frames, iterations)
+    ):
         raise InputError(f"frames and iterations are whole numbers, not {frames} and {iterations}")
     if not 0 <= peak < np.inf or not 1 <= frames <= FRAMES or iterations < 0:
         raise InputError(
