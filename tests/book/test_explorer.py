@@ -259,6 +259,25 @@ def test_a_changed_file_is_told_and_not_used(browser, site, tmp_path):
         page.close()
 
 
+def test_names_of_a_corpus_are_text(browser, site, tmp_path):
+    hostile = '</option><img src=x onerror="window.evil = 1"><script>window.evil = 1</script>'
+    copy = tmp_path / "html"
+    shutil.copytree(site, copy)
+    told = copy / "_static/explorer/explorer.json"
+    about = json.loads(told.read_text())
+    for one in (*about["tokens"], *about["moves"]):
+        one["name"] += hostile
+    about |= {name: hostile for name in ("corpus", "licence", "flow", "flow_licence")}
+    told.write_text(json.dumps(about))
+    with serving(copy) as base:
+        tab = Tab(browser, f"{base}book/explorer.html")
+        assert hostile in tab.page.locator("#explorer-app select").first.inner_text()
+        assert hostile in tab.page.locator("#explorer-app").inner_text()
+        assert tab.page.evaluate("window.evil === undefined && !document.querySelector('img[src=x]')")
+        assert not tab.problems
+        tab.page.close()
+
+
 def test_without_scripts_and_from_a_file_it_says_what_is_missing(browser, address, site):
     plain = browser.new_context(java_script_enabled=False).new_page()
     plain.goto(address)
