@@ -15,7 +15,7 @@ class Depth:
     moved: int  # tokens of each class of each speaker that walk along a direction
     pairs: int  # of each kind of pair
     samples: int  # random codes
-    draws: int  # of dequantization noise, which means of codes are freed from
+    draws: int  # of dequantization noise, which means of codes are freed from; and passes of the test of Gaussian codes
     shuffles: int  # of labels
     steps: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0, 3.0)  # along a direction
     snrs: tuple[int, ...] = (20, 10, 5, 0)  # dB

@@ -19,7 +19,6 @@ from ..glow import dequantize, model_folder
 from ..spectrogram import BINS, FRAMES
 
 PATCHES = 8  # of 64 neighbouring numbers, of each token
-PASSES = 16  # with other places and other noise each: trees of one pass make much of a rounding error
 WHITENED = 256  # principal components, at most
 KINDS = {"diagonal Gaussian": "simple", "probabilistic PCA": "simple", "Gaussian mixture": "simple", "untrained flow": "untrained"}  # fmt: skip
 
@@ -58,7 +57,7 @@ def _standard(field: torch.Tensor, known: int) -> torch.Tensor:
 
 
 def gaussian(bench: Bench) -> dict:
-    """Held-out AUC of a classifier that tells patches of a space from patches of true normal noise, where there is speech."""
+    """Held-out AUC of a classifier that tells patches of a space from patches of true normal noise, where there is speech; mean of passes."""
     rng = np.random.default_rng(bench.seed)
     patches, people, marginals, silence = {}, [], {}, []
     for one in bench.rounds:
@@ -69,7 +68,8 @@ def gaussian(bench: Bench) -> dict:
             torch.from_numpy(rng.standard_normal(tuple(f.shape), np.float32)) for f in here["codes"]
         ]
         for name, scales in here.items():
-            patches.setdefault(name, []).append([_beside_noise(scales, rng) for _ in range(PASSES)])
+            # Trees of one pass make much of a rounding error: the mean of several, with other places and noise, does not.
+            patches.setdefault(name, []).append([_beside_noise(scales, rng) for _ in range(bench.depth.draws)])
             marginals.setdefault(name, []).append(np.concatenate([f.flatten(1).numpy() for f in scales], 1))
         last = [scale[..., -max(scale.shape[-1] // 8, 1) :] for scale in one.model.scales(bench.codes(one.model)[rows])]
         silence.append(np.concatenate([part.flatten(1).numpy() for part in last], 1))
@@ -77,7 +77,7 @@ def gaussian(bench: Bench) -> dict:
     areas = {}
     for name, found in patches.items():
         passes = [np.concatenate(parts, axis=1) for parts in zip(*found)]
-        areas[name] = sum(judges.two_sample_auc(*both, speakers, bench.seed) for both in passes) / PASSES
+        areas[name] = sum(judges.two_sample_auc(*both, speakers, bench.seed) for both in passes) / len(passes)
     values = pd.DataFrame(areas)
     kinds = {"untrained flow": "untrained", "pictures": "simple", "PCA, whitened": "simple"}
     metric, n = "area under the ROC curve of patches against normal noise", len(speakers) // PATCHES
