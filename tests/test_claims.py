@@ -56,6 +56,22 @@ def test_codes_are_kept_and_averaged(bench, monkeypatch):
     assert torch.equal(bench.codes(one.model), code)
 
 
+def test_damaged_codes_are_refused(bench):
+    from vowelflow.study import build_folder
+
+    code = bench.codes(bench.rounds[0].model)
+    for path in (build_folder() / "codes").glob("*.safetensors"):
+        whole = path.read_bytes()
+        for damaged in (whole[:-9] + bytes(9), whole[: len(whole) // 2]):
+            path.write_bytes(damaged)
+            bench._codes.clear()
+            with pytest.raises(InputError, match="is not as it was written; remove it"):
+                [bench.codes(model) for one in bench.rounds for model in (one.model, one.untrained)]
+        path.write_bytes(whole)
+    bench._codes.clear()
+    assert torch.equal(bench.codes(bench.rounds[0].model), code)
+
+
 def test_the_displacement_of_vowel_holds_nothing_of_sex():
     """A plane with vowel along one axis and sex along the other, and unequal counts."""
     rows = [("aa", "f")] * 6 + [("aa", "m")] * 1 + [("ae", "f")] * 2 + [("ae", "m")] * 5

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -269,6 +270,52 @@ def test_a_file_where_a_folder_is_wanted_is_told_and_kept(tmp_path, klatt, monke
         told = capsys.readouterr().err
         assert str(tmp_path) in told and "name a folder where a folder is wanted" in told
     assert file.read_text() == "mine" and list(tmp_path.iterdir()) == [file]
+
+
+def test_export_of_a_page_keeps_what_is_not_its_own(klatt, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("vowelflow.readers.load_corpus", lambda *given: klatt)
+    (tmp_path / "thesis.tex").write_text("mine")
+    assert cli.main(["export", str(HOME / "models/cpu-klatt"), "--page", "--out", str(tmp_path)]) == 2
+    assert f"{tmp_path / 'thesis.tex'} is not of a page of the explorer" in capsys.readouterr().err
+    assert (tmp_path / "thesis.tex").read_text() == "mine"
+
+
+def test_a_saved_corpus_replaces_no_other_file(timit_folder, tmp_path, capsys):
+    (tmp_path / "speakers.csv").write_text("speaker,sex")
+    command = ["corpus", "timit-sample", "--root", str(timit_folder), "--vowels", "aa,iy", "--save"]
+    assert cli.main([*command, str(tmp_path / "speakers.csv")]) == 2
+    assert "speakers.csv is there and no file of clips" in capsys.readouterr().err
+    assert (tmp_path / "speakers.csv").read_text() == "speaker,sex"
+
+
+def test_a_home_that_nobody_has_is_told(capsys):
+    assert cli.main(["corpus", "timit", "--root", "~nobody-of-this-name/timit"]) == 2
+    assert "Give a whole path instead of ~" in capsys.readouterr().err
+
+
+def test_the_shipped_listener_is_not_fitted_on_who_is_tested(klatt, monkeypatch, capsys):
+    monkeypatch.setattr("vowelflow.readers.load_corpus", lambda *given: replace(klatt, name="timit-sample"))
+    monkeypatch.setattr("vowelflow.listener.fit_listener", lambda corpus: pytest.fail("on people under test"))
+    assert cli.main(["listener", "timit-sample"]) == 2
+    assert "name another place with --out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "change", [{"vowels": 5}, {"vowels": [1]}, {"profile": "x"}, {"speakers": []}, {"segments": None}], ids=str
+)
+def test_a_changed_configuration_is_told_by_every_command(change, tmp_path, capsys):
+    for file in (HOME / "models/cpu-klatt").iterdir():
+        shutil.copy(file, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | change))
+    for command in (["measure", str(tmp_path)], ["export", str(tmp_path)]):
+        assert cli.main(command) == 2
+        assert "config.json: vowels, speakers, segments or profile are not as train" in capsys.readouterr().err
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "metrics.json").write_text("{")
+    assert cli.main(["measure", str(tmp_path), "--corpus", "klatt"]) == 2
+    assert "metrics.json holds no numbers of a card; remove it" in capsys.readouterr().err
 
 
 def test_what_is_named_wrong_is_told_before_anything_is_read_or_trained(klatt, monkeypatch, tmp_path, capsys):

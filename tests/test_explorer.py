@@ -108,7 +108,19 @@ def test_what_is_no_vowel_is_refused(explorer, sound, told):
 def test_the_files_of_the_page_are_what_they_say(explorer, tmp_path):
     import hashlib
 
+    (tmp_path / "page").mkdir()
+    for left in (".decode-x1y2.onnx", "codes.bin"):  # by a page whose making was killed
+        (tmp_path / "page" / left).write_bytes(b"half")
     sizes = write_page(explorer, tmp_path / "page")
+    assert set(sizes) == {
+        "explorer.json",
+        "still.png",
+        "decode.onnx",
+        "codes.bin",
+        "moves.bin",
+        "phases.bin",
+        "check.bin",
+    }
     about = json.loads((tmp_path / "page/explorer.json").read_text())
     for name, file in about["files"].items():
         data = (tmp_path / "page" / name).read_bytes()

@@ -356,6 +356,12 @@ def test_a_bad_table_of_speakers_stops_with_the_line(own_folder, text, said):
         load_corpus("textgrid", own_folder)
 
 
+def test_two_tables_of_speakers_are_refused(own_folder):
+    (own_folder / "ann" / "speakers.csv").write_text("speaker,sex\nann,m\n")
+    with pytest.raises(InputError, match=r"speakers.csv and .*speakers.csv both name speakers: make one table of them"):
+        load_corpus("textgrid", own_folder)
+
+
 def test_sessions_of_a_speaker_keep_their_own_sounds(own_folder):
     for session in ("s1", "s2"):
         shutil.copytree(own_folder / "ann", own_folder / session / "ann")

@@ -127,13 +127,17 @@ def test_no_book_from_a_notebook_that_was_changed_since_or_from_two_runs(reposit
     study.run_study(only="02_two")
     with pytest.raises(InputError, match="explorer's files"):  # which come next: one run is no fault
         study.build_book()
+    (home / "build/explorer").mkdir()
+    (home / "build/explorer/explorer.json").write_text('{"corpus": "timit-sample"}')
+    with pytest.raises(InputError, match="the explorer is of timit-sample, the chapters are of klatt"):
+        study.build_book()
     repository("01_one", "x = 2")
     with pytest.raises(InputError, match=r"01_one\.ipynb has been changed since.*--only 01_one"):
         study.build_book()
 
 
-def settings(stage, **options):
-    study._stage_config(Path(__file__).parents[1], stage, [], **options)
+def settings(stage, origins=(), **options):
+    study._stage_config(Path(__file__).parents[1], stage, list(origins), **options)
     return yaml.safe_load((stage / "_config.yml").read_text(encoding="utf-8"))
 
 
@@ -145,6 +149,20 @@ def test_a_known_repository_gives_buttons_and_an_unknown_one_none(tmp_path):
     assert found["repository"]["url"] == "https://github.com/some-one/vowel.flow"
     assert [found["html"][f"use_{name}_button"] for name in ("repository", "edit_page", "issues")] == [True] * 3
     assert {"binderhub_url", "colab_url"} < set(found["launch_buttons"])
+
+
+def test_what_a_corpus_says_of_itself_is_text(klatt, tmp_path):
+    from vowelflow import figures, verdicts
+
+    hostile = "<script>alert(1)</script>"
+    origin = {"corpus": hostile, "profile": "cpu", "licence": hostile}
+    footer = settings(tmp_path, [origin])["html"]["extra_footer"]
+    row = {"part": hostile, "metric": "m", "better": "more", "margin": 1, "n": 1, "clusters": 1, "contestant": hostile,
+           "estimate": 1.0, "interval": [0.0, 2.0], "baselines": {}, "beside": {}, "verdict": "holds", "reason": hostile, "primary": True}  # fmt: skip
+    shown = verdicts.show({"findings": [row]}).data
+    banner = figures.banner(replace(klatt, name=hostile, note=hostile, licence=hostile)).data
+    for text in (footer, shown, banner):
+        assert "<script>" not in text and "&lt;script&gt;" in text
 
 
 @pytest.mark.parametrize("address", ["someone/vowelflow", "https://example.org/a/b", "https://github.com/someone"])

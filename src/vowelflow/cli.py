@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 import time
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,9 +41,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     options.began = began
 
+    from safetensors import SafetensorError
+
     from .corpus import InputError, TrainingError
     from .study import StudyError
 
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a label in a script that the terminal lacks must not end a long run
+            stream.reconfigure(errors="backslashreplace")
     try:
         options.run(options)
     except InputError as error:
@@ -51,6 +57,14 @@ def main(arguments: list[str] | None = None) -> int:
     except (StudyError, TrainingError) as error:
         print(f"vowelflow: {error}", file=sys.stderr)
         return 1
+    except SafetensorError as error:  # which has no number
+        print(f"vowelflow: error: weights or codes cannot be read or written: {error}{_FULL}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        if "home directory" not in str(error):  # of a path that begins with ~
+            raise
+        print(f"vowelflow: error: {error} Give a whole path instead of ~", file=sys.stderr)
+        return 2
     except BrokenPipeError:  # whoever was reading has seen enough, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
@@ -268,7 +282,7 @@ def _train(options) -> None:
     from .corpus import InputError
     from .figures import save_training_curve
     from .glow import shelves
-    from .readers import load_corpus
+    from .readers import load_corpus, wanted_phones
     from .references import recipe_named
     from .training import profile_named, train
 
@@ -279,11 +293,12 @@ def _train(options) -> None:
         profile, speech, name = recipe.settings(), recipe.speech(options.root), options.name
     else:
         profile, speech = profile_named(options.profile), load_corpus(options.corpus, options.root, options.vowels)
-        if missing := {*options.vowels.split(",")} - {"five", "all", *speech.table.phone}:
+        wanted = set() if options.vowels in ("five", "all") else {*wanted_phones(options.vowels)}
+        if missing := wanted - {*speech.table.phone}:
             raise InputError(
                 f"no segment of {speech.name} is labelled {', '.join(sorted(missing))}; leave it out of --vowels"
             )
-        vowels = "" if options.vowels == "five" else "-" + options.vowels.replace(",", "-")
+        vowels = "" if options.vowels == "five" else "-" + "-".join(sorted(wanted or {"all"}))
         name = f"{options.profile}-{speech.name}{vowels}"
     if options.steps:
         profile = replace(profile, iterations=options.steps)
@@ -324,7 +339,10 @@ def _measure(options) -> None:
         speech = load_corpus(config.get("corpus", "auto"), options.root, ",".join(config.get("vowels", ["five"])))
     others = [load_corpus(name) for name in options.unseen]
     kept = folder / "metrics.json"
-    before = json.loads(kept.read_text())["exactness"]["tokens"] if kept.is_file() else 0
+    try:
+        before = json.loads(kept.read_text())["exactness"]["tokens"] if kept.is_file() else 0
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{kept} holds no numbers of a card; remove it, and measure anew") from None
     if options.tokens < min(before, len(speech)):
         raise InputError(
             f"{kept} is of {before} tokens, and {options.tokens} would replace them: ask for as many, or measure a copy of {folder}"
@@ -358,11 +376,17 @@ def _evidence(options) -> None:
 
 
 def _listener(options) -> None:
+    from .corpus import InputError
     from .glow import models_folder
     from .listener import fit_listener
     from .readers import load_corpus
 
     speech = load_corpus(options.corpus, options.root)
+    if speech.name not in ("klatt", "librispeech") and not options.out:
+        raise InputError(
+            f"the judge that comes with the study listens to speech that nothing is tested on, which {speech.name} is;"
+            " name another place with --out"
+        )
     kind = "klatt" if speech.name == "klatt" else "speech"
     path = Path(options.out or models_folder() / f"listener-{kind}.safetensors")
     if path.is_dir():
@@ -406,6 +430,8 @@ def _corpus(options) -> None:
         raise InputError(
             f"{options.name} cannot be saved: one corpus at a time, from its folder; klatt is made anywhere"
         )
+    if options.save and options.save.exists() and not zipfile.is_zipfile(options.save):
+        raise InputError(f"{options.save} is there and no file of clips; give another name")
     print(corpus.summary())
     medians = vowel_space(corpus).groupby(["phone", "sex"]).median().round(0)
     print(f"\nformants in Hz (Praat, Burg), for a first look: medians of at most 20 segments\n{medians.to_string()}")

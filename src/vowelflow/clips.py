@@ -122,6 +122,9 @@ def read_clips(path: Path) -> Corpus:
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            packed = archive.getinfo(MANIFEST)
+            if packed.file_size > max(2**26, 100 * packed.compress_size):  # tables shrink by ten or twenty
+                raise ValueError(f"its {MANIFEST} would unpack to {packed.file_size:,} bytes")
             manifest = json.loads(archive.read(MANIFEST))
             entry = archive.getinfo(SOUND)
         with open(path, "rb") as file:  # the data of a stored entry follow its header, name and extra field

@@ -160,7 +160,11 @@ class Corpus:
         """The segments at these positions, in this order; ``InputError`` where there is none."""
         if np.ndim(rows) != 1:
             raise InputError(f"rows of {self.name} are a list of whole numbers, not {rows!r:.60}")
-        if np.size(rows) and (np.asarray(rows).dtype.kind not in "iub" or np.max(rows) >= len(self.table)):
+        if np.size(rows) and (
+            np.asarray(rows).dtype.kind not in "iub"
+            or np.max(rows) >= len(self.table)
+            or np.min(rows) < -len(self.table)
+        ):
             raise InputError(f"rows of {self.name} are whole numbers below {len(self.table)}, not {np.asarray(rows)}")
         return replace(self, table=self.table.iloc[rows].reset_index(drop=True))
 

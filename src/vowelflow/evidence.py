@@ -149,6 +149,12 @@ class Bench:
                 found[averaged] += model.encode(self.pictures[averaged], self.seed + draw).flat
             found[averaged] /= draws
             save_atomically(path, lambda file: save_file({"codes": found}, file))
+        # Beside codes lies their checksum, written when they are first read.
+        if (
+            (note := path.with_suffix(".sha256")).is_file()
+            or save_atomically(note, lambda file: file.write_text(file_hash(path)))
+        ) and note.read_text() != file_hash(path):
+            raise InputError(f"{path} is not as it was written; remove it, and the same command makes it anew")
         return load_file(path)["codes"]
 
     def kept(self, key: tuple, rows: Sequence[int], make: Callable[[list[int]], Sequence]) -> list:

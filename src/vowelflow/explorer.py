@@ -131,6 +131,8 @@ class Explorer:
             raise InputError(f"no sound file: {error}; give a WAV file") from None
         if wave.ndim > 1:
             raise InputError(f"{wave.shape[1]} channels; give a recording with one")
+        if not np.isfinite(wave).all():
+            raise InputError("samples that are no sound: not finite; make the recording again")
         if rate != RATE:
             import librosa
 
@@ -326,7 +328,7 @@ class Controls:
     def _save(self, folder: Path | None = None) -> None:
         folder = Path(folder or "explored")
         folder.mkdir(parents=True, exist_ok=True)
-        count = len(list(folder.glob("*.wav"))) + 1
+        count = max((int(path.stem) for path in folder.glob("*.wav") if path.stem.isdecimal()), default=0) + 1
         (folder / f"{count:03d}.png").write_bytes(self.image.value)
         (folder / f"{count:03d}.wav").write_bytes(self.audio.value)
         self.status.value = f"saved as {html.escape(str(folder / f'{count:03d}'))}.png and .wav"

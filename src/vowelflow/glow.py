@@ -538,6 +538,12 @@ def load_model(name: str | Path, models: Path | None = None) -> Glow:
         raise InputError(f"{about}: {error}; fetch it again") from None
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{about} is not a model's configuration ({error!r}); fetch it again") from None
+    if any(
+        not isinstance(config.get(name, kind()), kind)
+        or (kind is list and not all(isinstance(one, str) for one in config.get(name, ())))
+        for name, kind in (("vowels", list), ("speakers", dict), ("segments", dict), ("profile", dict))
+    ):
+        raise InputError(f"{about}: vowels, speakers, segments or profile are not as train writes them; fetch it again")
     weights = folder / "model.safetensors"
     if not weights.is_file() or file_hash(weights) != expected:
         raise InputError(f"{weights} is missing or is not the file that config.json names; fetch it again")

@@ -174,6 +174,10 @@ def textgrid(root: Path, files: dict, problems: list[str]):
     lists = [path for path in files[".csv"] + files[".tsv"] if path.stem.lower() == "speakers"]
     if not lists:
         raise InputError(f"{root}: no speakers.csv in it or below; write one with the columns speaker and sex")
+    if len(lists) > 1:
+        raise InputError(
+            f"{' and '.join(within(root, path) for path in lists[:3])} both name speakers: make one table of them"
+        )
     people = _speakers(lists[0])
 
     def person_of(path: Path) -> tuple[str, str, str] | None:

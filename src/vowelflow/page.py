@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from .corpus import FFT, FRAMES, HOP, LEAD, RATE, save_atomically
+from .corpus import FFT, FRAMES, HOP, LEAD, RATE, InputError, save_atomically
 from .explorer import Explorer
 from .export import export
 from .figures import LISTENING_RMS, spectrograms
 from .spectrogram import BINS, FLOOR_DB, WINDOW
 
+FILES = ("explorer", "still", "decode", "encode", "codes", "moves", "phases", "check")
+
 
 def write_page(explorer: Explorer, folder: Path) -> dict[str, int]:
-    """Write ``explorer.json`` and what it names, each with its size and SHA-256, into a new ``folder``.
+    """Write ``explorer.json`` and what it names, each with its size and SHA-256, into ``folder``, in place of those of another.
 
     ``decode.onnx``, the flow with weights of 16 bits; ``codes`` of tokens, float16; ``moves`` and ``phases``, a signed byte a number;
     ``check``, the picture of the first token as torch decodes it, a byte a pixel, for a browser to see that it computes the same; and
@@ -29,10 +30,14 @@ def write_page(explorer: Explorer, folder: Path) -> dict[str, int]:
         Bytes of each file.
 
     Raises:
-        InputError: the flow cannot be exported (see ``export``).
+        InputError: the flow cannot be exported (see ``export``), or the folder holds something else.
     """
     folder = Path(folder)
-    shutil.rmtree(folder, ignore_errors=True)
+    there = list(folder.iterdir()) if folder.is_dir() else []
+    if others := [path for path in there if path.name.lstrip(".").split(".")[0].split("-")[0] not in FILES]:
+        raise InputError(f"{others[0]} is not of a page of the explorer; name an empty folder, or a new one")
+    for old in there:  # of a page before, or of one whose making was killed
+        old.unlink()
     export(explorer.model, folder, half=True)
     (folder / "encode.onnx").unlink()
     codes = explorer.codes.half()

@@ -71,12 +71,17 @@ def reference_model(
     own = f"{profile}-{corpus.name}"
     for name in (own, f"{own}-{corpus.fingerprint}", f"{profile}-speech"):
         for folder in (place / name for place in places if (place / name / "config.json").is_file()):
-            config = json.loads((folder / "config.json").read_text())
+            try:
+                config = json.loads((folder / "config.json").read_text())
+                finished = config["steps"] >= config["profile"]["iterations"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise InputError(
+                    f"{folder / 'config.json'} is not a model's configuration ({error!r}); remove {folder}"
+                ) from None
             if name == f"{profile}-speech":
                 fits = corpus.name != "klatt" and len(unseen(config, test)) == len(test)
             else:
                 fits = (config["fingerprint"], config["seed"]) == (corpus.fingerprint, seed)
-            finished = config["steps"] >= config["profile"]["iterations"]
             if fits and finished and glow_config(config) == wanted.glow:
                 return load_model(folder), folder
     folder = places[-1] / own

@@ -341,6 +341,11 @@ def _render(home: Path, build: Path, url: str | None, address: str | None) -> Pa
     sounds = _stage_sounds(home, build, stage)
     if not (build / "explorer" / "explorer.json").is_file():
         raise InputError("the explorer's files are not there: run `vowelflow study --only 09_explorer` first")
+    explored = json.loads((build / "explorer/explorer.json").read_text(encoding="utf-8"))["corpus"]
+    if explored != origins[0]["corpus"]:  # ``export --page`` writes there, too
+        raise InputError(
+            f"the explorer is of {explored}, the chapters are of {origins[0]['corpus']}: run `vowelflow study --only 09_explorer` again"
+        )
     shutil.copytree(build / "explorer", stage / "book/assets/explorer")
     for listed in (home / "models").glob("*/utterances.csv"):
         place = stage / listed.relative_to(home)

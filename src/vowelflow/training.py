@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import hashlib
 import json
 import logging
 import math
@@ -257,6 +258,7 @@ class _Run:
             tensors |= {f"adam/{place}/{name}": value for name, value in state.items()}
         tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
         about = {"identity": self.identity, "run": json.dumps({name: getattr(self, name) for name in RESTORED})}
+        about["sha256"] = _digest(tensors)
         path = folder / f"checkpoint-{self.step:07d}.safetensors"
         _write(path, tensors, about)
         for old in [*checkpoints(folder)[:-KEPT], *folder.glob(".checkpoint-*")]:  # the latter a kill left half written
@@ -302,10 +304,19 @@ def _newest(folder: Path) -> tuple[Path | None, dict, dict]:
     for path in reversed(checkpoints(folder)):
         try:
             with safe_open(path, "pt") as file:
-                return path, file.metadata(), load_file(path)
+                about, tensors = file.metadata(), load_file(path)
+            if about["sha256"] != _digest(tensors) or json.loads(about["run"]).keys() != set(RESTORED):
+                raise ValueError("it is not as it was written")
+            return path, about, tensors
         except Exception as error:  # safetensors has no common exception of its own
             warnings.warn(f"{path} cannot be read ({error}); going back to the one before", stacklevel=4)
     return None, {}, {}
+
+
+def _digest(tensors: dict) -> str:
+    """SHA-256 of the names and contents of some tensors: safetensors keeps none of its own."""
+    parts = (name.encode() + tensors[name].numpy().tobytes() for name in sorted(tensors))
+    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def can_go_on(folder: Path, corpus: Corpus, profile: Profile, seed: int) -> bool:
@@ -356,11 +367,11 @@ class _Log:
 
     def __init__(self, folder: Path, step: int, batch: int):
         self.path, self.batch = folder / "log.csv", batch
-        rows = self.path.read_text().splitlines()[1:] if step and self.path.is_file() else []
+        rows = self.path.read_text(errors="replace").splitlines() if step and self.path.is_file() else []
         rows = [
             "step,train,valid,skipped,pictures_per_second,seconds",
-            *(r for r in rows if int(r.split(",")[0]) <= step),
-        ]
+            *(r for r in rows if re.fullmatch(r"\d+(,[\d.naif-]+){5}", r) and int(r.split(",")[0]) <= step),
+        ]  # a machine that lost power may have left half a row
         save_atomically(self.path, lambda path: path.write_text("\n".join(rows) + "\n"))
         self.since = step, time.monotonic()
 
