@@ -19,8 +19,9 @@ from vowelflow.cards import (
     stability,
     worst_condition,
 )
+from vowelflow.checkpoint import file_hash, load_model
 from vowelflow.corpus import InputError
-from vowelflow.glow import GlowConfig, file_hash, load_model
+from vowelflow.glow import GlowConfig
 from vowelflow.judges import interval
 from vowelflow.spectrogram import images, long_enough
 from vowelflow.training import PROFILES, train

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from vowelflow.checkpoint import load_model
 from vowelflow.corpus import InputError
 from vowelflow.export import export
-from vowelflow.glow import Glow, GlowConfig, load_model, random_code
+from vowelflow.glow import Glow, GlowConfig, random_code
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ from dataclasses import replace
 import pytest
 
 from vowelflow import references
+from vowelflow.checkpoint import file_hash
 from vowelflow.corpus import InputError
-from vowelflow.glow import file_hash
 from vowelflow.references import RECIPES, recipe_named, reference_model, unseen
 from vowelflow.training import PROFILES, train
 

@@ -15,10 +15,11 @@ from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import load_file, safe_open
 
-from vowelflow import training
+from vowelflow import checkpoint, training
+from vowelflow.checkpoint import file_hash, glow_config, load_model
 from vowelflow.corpus import InputError, TrainingError
-from vowelflow.glow import Glow, GlowConfig, file_hash, load_model
-from vowelflow.spectrogram import frame_count, long_enough
+from vowelflow.glow import Glow
+from vowelflow.spectrogram import CROP, frame_count, images, usable
 from vowelflow.training import KEPT, PATIENCE, PROFILES, _batch, _draw, checkpoints, profile_named, train
 
 SMOKE = PROFILES["smoke"]
@@ -114,8 +115,6 @@ def test_the_seed_decides(klatt, tmp_path):
 
 
 def test_training_lowers_bits_on_speakers_it_did_not_see(klatt, tmp_path):
-    from vowelflow.spectrogram import images
-
     test = images(klatt.filter(split="test").take(range(8)))
     short = train(klatt, tmp_path / "short", replace(SMOKE, iterations=1))
     longer = train(klatt, tmp_path / "longer", replace(SMOKE, iterations=60, look=60, warmup=1, average=0.9))
@@ -224,7 +223,7 @@ def test_training_gives_up_with_a_checkpoint_and_a_reason(klatt, tmp_path, monke
     assert not (tmp_path / "model.safetensors").exists()
 
 
-EXACT = replace(SMOKE, batch=4, autocast=False, look=1)
+EXACT = replace(SMOKE, batch=4, look=1)
 
 
 def curve(folder):
@@ -245,7 +244,7 @@ def test_two_processes_at_half_the_batch_each_cost_the_same(klatt, tmp_path):
         "from dataclasses import replace\nfrom pathlib import Path\n"
         "from vowelflow.klatt import klatt_corpus\nfrom vowelflow.training import PROFILES, train\n"
         "import torch.distributed\n"
-        "profile = replace(PROFILES['smoke'], batch=4, autocast=False, look=1)\n"
+        "profile = replace(PROFILES['smoke'], batch=4, look=1)\n"
         f"train(klatt_corpus(speakers=8, tokens=2), Path({str(tmp_path / 'two')!r}), profile, devices=2)\n"
         "assert torch.distributed.get_backend() == 'gloo' and torch.distributed.get_world_size() == 2\n"
     )
@@ -287,7 +286,7 @@ def test_a_full_disk_is_told_and_harms_nothing(klatt, tmp_path, monkeypatch):
     def full(*given, **more):
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr(training, "save_file", full)
+    monkeypatch.setattr(checkpoint, "save_file", full)
     with pytest.raises(OSError, match="No space left.*checkpoint-0000001.safetensors"):
         train(klatt, tmp_path, SMOKE, resume=True)
     monkeypatch.undo()
@@ -314,8 +313,8 @@ def test_all_settings_stand_beside_the_weights(klatt, tmp_path):
     model = train(klatt, tmp_path, profile, seed=3)
     config = json.loads((tmp_path / "config.json").read_text())
     told = {name: tuple(value) if isinstance(value, list) else value for name, value in config["profile"].items()}
-    glow = {**config["glow"], "hidden": tuple(config["glow"]["hidden"])}
-    assert training.Profile(GlowConfig(**glow), **told) == profile
+    assert training.Profile(glow_config(config), **told) == profile
+    assert config["observation"] == "padded" and config["pictures"] == 12 and config["started_from"] is None
     assert config["fingerprint"] == klatt.fingerprint and config["seed"] == 3
     assert config["versions"]["lightning-fabric"] and config["versions"]["torch"] == torch.__version__
     stored = load_file(tmp_path / "model.safetensors")
@@ -355,7 +354,10 @@ def test_crops_and_noise_are_seen(klatt):
 def test_no_train_speakers_and_no_such_profile(klatt, tmp_path):
     with pytest.raises(InputError, match="no train speakers"):
         train(klatt.filter(split="test"), tmp_path, SMOKE)
-    with pytest.raises(InputError, match="no profile 'huge'; there are cpu, cpu-noise, cpu-crop, smoke, paper"):
+    with pytest.raises(
+        InputError,
+        match="no profile 'huge'; there are vowel, vowel-noise, padded, cpu, cpu-noise, cpu-crop, smoke, paper",
+    ):
         profile_named("huge")
 
 
@@ -388,9 +390,97 @@ def test_segments_end_anywhere_within_a_step_of_an_aligner(klatt):
         level = (cut - whole)[..., : frames - 25].abs().max()  # a peak may lie in what was cut off; noise is the same
         assert level < 0.2
     assert set(lost) == set(range(10))  # none to nine ms, and every one of them in 64 draws
-    crops = _batch(long_enough(speech, 64), replace(PROFILES["cpu-crop"], batch=8), 0, 0)
+    crops = _batch(usable(speech, CROP), replace(PROFILES["cpu-crop"], batch=8), 0, 0)
     assert crops.shape == (8, 1, 288, 64)
 
 
 def test_the_paper_profile_has_no_augmentation():
     assert PROFILES["paper"].gain_db == PROFILES["paper"].shift == 0
+
+
+VOWEL = replace(SMOKE, glow=replace(PROFILES["vowel"].glow, steps=1, hidden=(4,) * 4, prior=4))
+
+
+def test_pictures_without_padding_are_seen_whole_and_varied(klatt):
+    speech = klatt.split["train"]
+    plain, rows = replace(VOWEL, trim=0, batch=8), _draw(len(speech), 8, 0, 3)
+    seen, wanted = _batch(speech, plain, 0, 3), images(speech.take(rows), observation="vowel")
+    assert seen.shape == (8, 1, 256, 96)
+    noise = seen - (wanted * 256).floor().clamp(max=255) / 256
+    assert ((noise >= 0) & (noise <= 1 / 256)).all() and noise.std() == pytest.approx(12**-0.5 / 256, rel=0.01)
+    varied = replace(plain, trim=9, speed=0.06, noise_db=(0.0, 20.0))
+    other = _batch(speech, varied, 0, 3)
+    assert torch.equal(other, _batch(speech, varied, 0, 3)) and not torch.equal(other, seen)
+    assert ((other >= 0) & (other < 1)).all() and other.amax((1, 2, 3)).min() > 255 / 256
+
+
+def test_a_training_may_start_from_a_model(klatt, tmp_path):
+    train(klatt, tmp_path / "first", VOWEL, seed=1)
+    before = load_model(tmp_path / "first")
+    after = train(klatt, tmp_path / "on", replace(VOWEL, learning_rate=1e-12), start_from=tmp_path / "first")
+    assert all(torch.allclose(one, other, atol=1e-3) for one, other in zip(before.parameters(), after.parameters()))
+    config = json.loads((tmp_path / "on/config.json").read_text())
+    assert config["pictures"] == 24 and config["steps"] == 6
+    assert config["started_from"] == {"model": "first", "sha256": weights(tmp_path / "first")}
+    train(klatt, tmp_path / "cut", VOWEL, minutes=0, start_from=tmp_path / "first")
+    train(klatt, tmp_path / "cut", VOWEL, resume=True, start_from=tmp_path / "first")
+    train(klatt, tmp_path / "whole", VOWEL, start_from=tmp_path / "first")
+    same(tmp_path / "cut", tmp_path / "whole")
+    with pytest.raises(InputError, match="was made with another model to start from; use another folder"):
+        train(klatt, tmp_path / "cut", VOWEL, resume=True)
+    with pytest.raises(
+        InputError, match=r"first is a flow of 'vowel' pictures with side 256 \(not 288\).* of 'padded'"
+    ):
+        train(klatt, tmp_path / "other", SMOKE, start_from=tmp_path / "first")
+    with pytest.raises(InputError, match="no model 'nothing'"):
+        train(klatt, tmp_path / "other", VOWEL, start_from="nothing")
+
+
+def test_snapshots_are_averages_on_the_way(klatt, tmp_path):
+    profile = replace(VOWEL, look=1, iterations=4, batch=500, trim=0, snapshots=(1000,))
+    speech = usable(klatt, "vowel")
+    train(speech, tmp_path, profile)
+    config = json.loads((tmp_path / "1k/config.json").read_text())
+    assert config["pictures"] == 1000 and config["steps"] == 2
+    averages = load_file(tmp_path / "checkpoint-0000002.safetensors")
+    for name, value in load_model(tmp_path / "1k").named_parameters():
+        assert torch.equal(value, averages[f"average/{name}"].half().float()), name
+
+
+def test_the_rate_rises_stays_and_falls():
+    profile = replace(SMOKE, iterations=100, warmup=10, decay=0.4)
+    rates = [training._schedule(step, profile) for step in range(100)]
+    assert rates[0] == 0.1 and rates[9:60] == [1.0] * 51 and rates[80] == pytest.approx(0.5) and rates[99] < 0.01
+    assert all(later <= earlier for earlier, later in zip(rates[10:], rates[11:]))
+
+
+class OneProcess:
+    device, world_size, is_global_zero = torch.device("cpu"), 1, True
+
+    @staticmethod
+    def broadcast(value):
+        return value
+
+
+@pytest.mark.parametrize("has_it", [False, True])
+def test_the_faster_precision_is_taken_and_kept(klatt, monkeypatch, has_it):
+    """Without instructions for bfloat16 it is not even tried; with them, the clock decides."""
+    slow = {}
+
+    def likelihood(self, y, autocast, checkpoint):
+        slow[autocast] = slow.get(autocast, 0) + 1
+        time.sleep(0.01 if autocast else 0.05)
+        return sum(weight.sum() for weight in self.parameters()).expand(2)
+
+    monkeypatch.setattr(Glow, "log_likelihood", likelihood)
+    monkeypatch.setattr(training, "has_bfloat16", lambda: has_it)
+    profile = replace(VOWEL, autocast=None)
+    run = training._Run(training.untrained_flow(klatt, profile), profile, "")
+    before = torch.get_num_threads()
+    way = training.settle(run, torch.rand(2, 1, 256, 96), OneProcess)
+    torch.set_num_threads(before)
+    assert run.autocast is has_it and way["precision"] == ("bfloat16" if has_it else "float32")
+    assert slow.get(True, 0) == (3 if has_it else 0)
+    slow.clear()
+    assert training.settle(run, None, OneProcess)["precision"] == way["precision"]  # a resumed run keeps it
+    torch.set_num_threads(before)

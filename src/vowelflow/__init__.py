@@ -1,6 +1,12 @@
 """vowelflow: a reproducible study of unsupervised speech factorization with a normalizing flow."""
 
+import os
 from importlib import import_module
+
+# Threads of libgomp that wait spin for a while, which on a busy machine makes a step take 30 times as long. It reads this
+# when torch is loaded, so it is set before, for the command line and every notebook's kernel.
+for _name, _value in (("OMP_WAIT_POLICY", "PASSIVE"), ("GOMP_SPINCOUNT", "0"), ("KMP_BLOCKTIME", "0")):
+    os.environ.setdefault(_name, _value)
 
 _HOMES = {
     "load_corpus": "readers",
@@ -13,6 +19,10 @@ _HOMES = {
     "images": "spectrogram",
     "phases": "spectrogram",
     "peaks": "spectrogram",
+    "phases_at": "spectrogram",
+    "usable": "spectrogram",
+    "Observation": "spectrogram",
+    "OBSERVATIONS": "spectrogram",
     "frame_count": "spectrogram",
     "to_audio": "spectrogram",
     "griffin_lim": "spectrogram",
@@ -21,7 +31,7 @@ _HOMES = {
     "GlowConfig": "glow",
     "dequantize": "glow",
     "Code": "glow",
-    "load_model": "glow",
+    "load_model": "checkpoint",
     "train": "training",
     "reference_model": "references",
     "profile_named": "training",
@@ -31,7 +41,7 @@ _HOMES = {
     "write_results": "study",
 }
 _ROOMS = (
-    "spectrogram", "glow", "training", "factors", "baselines", "judges", "cards", "evidence", "claims", "verdicts",
+    "spectrogram", "glow", "checkpoint", "training", "factors", "baselines", "judges", "cards", "evidence", "claims", "verdicts",
     "figures", "explorer", "page", "study",
 )  # fmt: skip
 __all__ = sorted(_HOMES)

@@ -17,12 +17,13 @@ import torch
 from safetensors.torch import load_file
 
 from .baselines import LOST, densities, rescued
+from .checkpoint import file_hash, glow_config, load_model, models_folder
 from .corpus import FRAMES, Corpus, InputError, save_atomically
 from .factors import direction, line, random_direction
-from .glow import Glow, file_hash, load_model, models_folder
+from .glow import Glow
 from .judges import interval
 from .references import unseen
-from .spectrogram import FLOOR_DB, SIDE, batches, central, frame_count, images, long_enough
+from .spectrogram import FLOOR_DB, PADDED, Observation, batches, central, frame_count, images, observation_of, usable
 from .training import Profile, untrained_flow
 
 MIDDLE = 64  # frames of a segment's middle, where there is no padding
@@ -62,13 +63,13 @@ def measure(
             f"{folder} was trained on {trained_on['corpus']} with the fingerprint {trained_on['fingerprint']}, and this "
             f"is {corpus.name} with {corpus.fingerprint}; give the same recordings and vowels"
         )
-    frames = model.config.frames
-    usable = long_enough(corpus, frames)
-    heard = {split: long_enough(corpus.held_out(split), frames) for split in ("train", "valid", "test")}
+    seen = _observation(model)
+    corpus = usable(corpus, seen)
+    heard = {split: corpus.held_out(split) for split in ("train", "valid", "test")}
     heard["train"] = heard["train"].draw(tokens, by=("split",))
-    heard |= {other.name: long_enough(unseen(trained_on, other).distinct(), frames) for other in others}
+    heard |= {other.name: usable(unseen(trained_on, other).distinct(), seen) for other in others}
     fitted, chosen = (
-        images(long_enough(corpus.split[split], frames).draw(count, by=("split",)), frames=frames)
+        images(corpus.split[split].draw(count, by=("split",)), observation=seen)
         for split, count in (("train", FITTED), ("valid", CHOSEN))
     )
     untrained = untrained_flow(corpus, Profile(model.config, batch=trained_on["profile"]["batch"]), trained_on["seed"])
@@ -76,7 +77,7 @@ def measure(
     old = json.loads((folder / "metrics.json").read_text()) if (folder / "metrics.json").is_file() else {}
     weights, kept = file_hash(folder / "model.safetensors"), {}
     if old.get("sha256") == weights:
-        if old["exactness"]["tokens"] >= min(tokens, len(usable)):
+        if old["exactness"]["tokens"] >= min(tokens, len(corpus)):
             kept["exactness"] = old["exactness"]
         if (
             old["stability"]["samples"]["pictures"] >= samples
@@ -91,7 +92,7 @@ def measure(
             if len(speech)
         },
         "parameters": sum(weight.numel() for weight in model.parameters()),
-        "exactness": kept.get("exactness") or exactness(model, usable.take(_some(len(usable), tokens))),
+        "exactness": kept.get("exactness") or exactness(model, corpus.take(_some(len(corpus), tokens))),
         "stability": kept.get("stability") or stability(model, corpus, samples, lines),
         "memory": memory(model, fitted, heard["test"]),
         "looks_at_test_speakers": [
@@ -105,6 +106,10 @@ def measure(
     save_atomically(folder / "metrics.json", lambda path: path.write_text(json.dumps(metrics, indent=2) + "\n"))
     save_atomically(folder / "README.md", lambda path: path.write_text(_card(folder, metrics)))
     return metrics
+
+
+def _observation(model: Glow) -> Observation:
+    return observation_of((model.config.side, model.config.frames))
 
 
 def simpler_models(
@@ -131,10 +136,10 @@ def likelihood(model: Glow, speech: Corpus, draws: int, rivals: dict[str, Callab
     those that are as long; ``rivals``, of simpler models, on the same pictures.
     """
     rows, lengths = [], iter(frame_count(speech))
-    for pictures, _ in batches(speech, frames=model.config.frames):
+    for pictures, _ in batches(speech, observation=_observation(model)):
         row = {"flow": model.bits_per_dim(pictures, draws)}
         row |= {name: density(pictures, 0) for name, density in rivals.items()}
-        if model.config.frames == FRAMES:
+        if _observation(model) is PADDED:
             counts = np.array([next(lengths) for _ in pictures])
             starts = (counts.clip(MIDDLE) - MIDDLE) // 2
             middle = central(model.allocation(pictures)[:, None], starts, MIDDLE).mean((1, 2, 3))
@@ -174,7 +179,7 @@ def reference_table(models: Path | None = None) -> pd.DataFrame:
             [json.loads((one / file).read_text()) for one in folders] for file in ("config.json", "metrics.json")
         )
         found = [one["bits_per_dim"] for one in metrics]
-        whole = configs[0]["glow"].get("frames", FRAMES) == FRAMES
+        whole = configs[0]["glow"].get("frames", FRAMES) == FRAMES  # padded, so that the middle is a part of it
         row = {"parameters": f"{metrics[0]['parameters']:,}"}
         others = sorted({split for one in found for split in one} - {"train", "valid", "test"})
         for split in ("train", "test", *others):
@@ -230,8 +235,8 @@ def exactness(model: Glow, corpus: Corpus) -> dict:
     In float32, in float64, and in float32 when the codes are decoded in another order and in batches of another size.
     """
     errors = {"float32": 0.0, "float64": 0.0, "float32_reordered": 0.0}
-    precise, tokens = deepcopy(model).double(), long_enough(corpus, model.config.frames)
-    for pictures, _ in batches(tokens, frames=model.config.frames):
+    precise, tokens = deepcopy(model).double(), usable(corpus, _observation(model))
+    for pictures, _ in batches(tokens, observation=_observation(model)):
         code = model.encode(pictures)
         again = code[list(reversed(range(len(code))))]
         errors["float32"] = max(errors["float32"], _difference(model.decode(code), code.image))
@@ -254,10 +259,10 @@ def stability(model: Glow, corpus: Corpus, samples: int, lines: int, points: int
     ``step`` times, both ways, every displacement between two vowels, that between the sexes, and a random
     direction of equal norm, as found on train speakers. The tokens are of test speakers, if there are any.
     """
-    usable = long_enough(corpus, model.config.frames)
-    held_out = usable.held_out("test")
-    speech = held_out if len(held_out) else usable
-    codes = model.encode(images(speech, frames=model.config.frames))
+    tokens = usable(corpus, _observation(model))
+    held_out = tokens.held_out("test")
+    speech = held_out if len(held_out) else tokens
+    codes = model.encode(images(speech, observation=_observation(model)))
     rng = np.random.default_rng(0)
     pairs = [rng.choice(len(codes), 2, replace=len(codes) < 2) for _ in range(lines)]
     paths = (line(codes[one], codes[other], points) for one, other in pairs)
@@ -285,7 +290,7 @@ def memory(model: Glow, seen: torch.Tensor, held_out: Corpus, count: int = 200) 
 
     found = {"train_pictures": len(seen), "samples_db": nearest(model.sample(count, seed=1))}
     some = held_out.draw(count, by=("split",))
-    return found | {"held_out_db": nearest(images(some, frames=model.config.frames)) if len(some) else None}
+    return found | {"held_out_db": nearest(images(some, observation=_observation(model))) if len(some) else None}
 
 
 def worst_condition(model: Glow) -> float:
@@ -297,8 +302,8 @@ def worst_condition(model: Glow) -> float:
 
 def _directions(model: Glow, corpus: Corpus) -> list[torch.Tensor]:
     speech = corpus.split["train"] if len(corpus.split["train"]) else corpus
-    speech = long_enough(speech, model.config.frames).draw(500, by=("split",))
-    codes, table = model.encode(images(speech, frames=model.config.frames)).flat, speech.table
+    speech = usable(speech, _observation(model)).draw(500, by=("split",))
+    codes, table = model.encode(images(speech, observation=_observation(model))).flat, speech.table
     found = []
     for factor in ("phone", "sex"):
         for one, other in combinations(sorted(table[factor].unique()), 2):
@@ -326,7 +331,9 @@ def _spread(decoded: Iterable[torch.Tensor]) -> dict:
 
 def _card(folder: Path, metrics: dict) -> str:
     config = json.loads((folder / "config.json").read_text())
-    glow, speakers, frames = config["glow"], config["speakers"], config["glow"].get("frames", FRAMES)
+    glow, speakers = glow_config(config), config["speakers"]
+    seen = observation_of((glow.side, glow.frames))
+    pictures = config.get("pictures", config["steps"] * config["profile"]["batch"])
     halves = any(value.dtype == torch.float16 for value in load_file(folder / "model.safetensors").values())
     rows = [
         f"| {split} | {_told(row)} | {_told(row.get('middle'))} | {_told(best[1])} ({best[0]}) "
@@ -344,19 +351,19 @@ def _card(folder: Path, metrics: dict) -> str:
         f"| {text} | {row['pictures']:,} | {row['not_finite']} | {row['outside_share']:.4%} | {row['largest']:.3g} |"
         for text, row in ((text, metrics["stability"][kind]) for kind, text in kinds.items())
     ]
-    padded = "most of a picture is padding, which is cheap to model, so " if frames == FRAMES else ""
+    padded = "most of a picture is padding, which is cheap to model, so " if seen is PADDED else ""
     said = "\n".join(f"- {split}: {', '.join(names)}" for split, names in sorted(speakers.items()))
     return f"""# {folder.name}
 
-A Glow flow from {SIDE}x{frames} vowel spectrograms to Gaussian codes. This card is generated from `config.json` and
+A Glow flow from {glow.side}x{glow.frames} vowel spectrograms, the observation `{seen.name}`, to Gaussian codes. This card is generated from `config.json` and
 `metrics.json` beside it.
 
 - **Data**: {config["segments"]["train"]:,} segments of train speakers of `{config["corpus"]}` (fingerprint {config["fingerprint"]}):
   the vowels {", ".join(config["vowels"])}.
 - **Licence of the weights**: {config["licence"]}.
-- **Shape**: {glow["levels"]} levels of {glow["steps"]} steps, coupling widths {glow["hidden"]}, {metrics["parameters"]:,} parameters,
-  stored in {16 if halves else 32} bits{"" if frames == FRAMES else f"; of each segment it sees the middle {frames} ms"}.
-- **Training**: {config["steps"]:,} steps of {config["profile"]["batch"]} pictures in {config["minutes"]:.0f} minutes,
+- **Shape**: {len(glow.hidden)} levels of {glow.steps} steps, coupling widths {list(glow.hidden)}, {metrics["parameters"]:,} parameters,
+  stored in {16 if halves else 32} bits.
+- **Training**: {pictures:,} pictures{_since(config)}; {config["steps"]:,} steps of {config["profile"]["batch"]} in {config["minutes"]:.0f} minutes,
   seed {config["seed"]}, {config["machine"]}. `log.csv` has the curve.
 - **SHA-256** of `model.safetensors`: `{config["sha256"]}`
 
@@ -390,6 +397,12 @@ Trained on isolated vowels of few speakers; {padded}bits per dimension
 compare only with models of the same pictures. A rare picture of a person it never met may be lost on it (first table). Far from the codes of vowels it decodes to what is no picture (table above).
 Meant for study, not for making or recognising speech.
 """
+
+
+def _since(config: dict) -> str:
+    """Where a training that did not start from nothing began."""
+    origin = config.get("started_from")
+    return f", the first of them by `{origin['model']}`, from whose weights it went on" if origin else ""
 
 
 def _memory(found: dict) -> str:

@@ -19,8 +19,8 @@ from pathlib import Path
 
 CORPORA = "auto, timit, timit-sample, librispeech, textgrid, klatt, or several with + between"
 ROOT = f"the corpus's folder, or a saved file; for several corpora one each, with {os.pathsep!r} between"
-PROFILES = ("smoke", "cpu", "paper")
-TRAINED = (*PROFILES, "cpu-noise", "cpu-crop")  # the last two are for comparisons, and not what a study is run with
+PROFILES = ("smoke", "cpu", "paper")  # of a study
+TRAINED = ("vowel", "vowel-noise", "padded", *PROFILES, "cpu-noise", "cpu-crop")
 
 
 _UNWRITABLE = (
@@ -91,9 +91,9 @@ def _parser() -> argparse.ArgumentParser:
         "name",
         metavar="MODEL",
         nargs="?",
-        help="a reference model, such as cpu-speech, by its recipe: it sets corpus, vowels, profile and steps",
+        help="a reference model, such as speech, by its recipe: it sets corpus, vowels, profile, steps and seed",
     )
-    _add_speech(train, TRAINED)
+    _add_speech(train, TRAINED, "vowel")
     _add_vowels(train)
     train.add_argument(
         "--steps", type=_at_least_one, metavar="N", help="horizon of the schedule, instead of the profile's own"
@@ -117,6 +117,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument(
         "--nodes", type=_at_least_one, default=1, metavar="N", help="machines, each with so many devices; 1"
+    )
+    train.add_argument(
+        "--start-from",
+        metavar="MODEL",
+        help="begin with the weights of this model, a name under models/ or a folder, and a fresh optimizer",
     )
     train.add_argument("--out", type=Path, metavar="DIR", help="where weights, log and checkpoints go")
     train.set_defaults(run=_train)
@@ -244,10 +249,10 @@ def _positive(text: str) -> float:
     return number
 
 
-def _add_speech(parser: argparse.ArgumentParser, profiles=PROFILES) -> None:
+def _add_speech(parser: argparse.ArgumentParser, profiles=PROFILES, profile: str = "cpu") -> None:
     parser.add_argument("--corpus", metavar="NAME", default="auto", help=f"{CORPORA}; default: auto")
     parser.add_argument("--root", metavar="DIR", help=ROOT)
-    parser.add_argument("--profile", choices=profiles, default="cpu", help="how large and how long; default: cpu")
+    parser.add_argument("--profile", choices=profiles, default=profile, help=f"how large and how long; default: {profile}")
     parser.add_argument("--seed", type=_seed, default=0, help="default: 0")
 
 
@@ -279,18 +284,19 @@ def _links(options) -> None:
 
 
 def _train(options) -> None:
+    from .checkpoint import shelves
     from .corpus import InputError
     from .figures import save_training_curve
-    from .glow import shelves
     from .readers import load_corpus, wanted_phones
     from .references import recipe_named
     from .training import profile_named, train
 
     if options.name:
-        if (options.corpus, options.vowels, options.profile) != ("auto", "five", "cpu"):
+        if (options.corpus, options.vowels, options.profile) != ("auto", "five", "vowel"):
             raise InputError(f"the recipe of {options.name} sets corpus, vowels and profile; leave them out")
         recipe = recipe_named(options.name)
         profile, speech, name = recipe.settings(), recipe.speech(options.root), options.name
+        options.seed, options.start_from = options.seed or recipe.seed, options.start_from or recipe.start_from
     else:
         profile, speech = profile_named(options.profile), load_corpus(options.corpus, options.root, options.vowels)
         wanted = set() if options.vowels in ("five", "all") else {*wanted_phones(options.vowels)}
@@ -308,7 +314,8 @@ def _train(options) -> None:
     if chief:
         print(speech.summary(), flush=True)
     minutes = options.minutes - (time.monotonic() - options.began) / 60
-    train(speech, folder, profile, options.seed, minutes, options.resume, options.devices, options.nodes)
+    given = {"devices": options.devices, "nodes": options.nodes, "start_from": options.start_from}
+    train(speech, folder, profile, options.seed, minutes, options.resume, **given)
     if chief:
         save_training_curve(folder)
         print(f"weights, log, its figure and checkpoints: {folder}")
@@ -323,8 +330,8 @@ def _train(options) -> None:
 
 def _measure(options) -> None:
     from .cards import measure
+    from .checkpoint import load_model, model_folder
     from .corpus import InputError
-    from .glow import load_model, model_folder
     from .readers import load_corpus
     from .references import RECIPES
 
@@ -376,8 +383,8 @@ def _evidence(options) -> None:
 
 
 def _listener(options) -> None:
+    from .checkpoint import models_folder
     from .corpus import InputError
-    from .glow import models_folder
     from .listener import fit_listener
     from .readers import load_corpus
 
@@ -397,8 +404,8 @@ def _listener(options) -> None:
 
 
 def _export(options) -> None:
+    from .checkpoint import load_model, model_folder, shelves
     from .export import export
-    from .glow import load_model, model_folder, shelves
     from .study import build_folder
 
     if options.page:

@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 RATE = 16_000  # Hz, of every sound in the study
-FRAMES = 288  # frames of 1 ms in a picture; a longer segment is discarded
+FRAMES = 288  # frames of 1 ms in a padded picture
+LONGEST = RATE  # samples: a segment of more than a second is no vowel to be seen as one
 HOP = 16  # samples between frames
 FFT = 512  # samples that the transform of a frame takes
 LEAD = FFT // 2 - HOP // 2  # samples that frames see before the first and after the last of a segment

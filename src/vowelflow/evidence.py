@@ -18,14 +18,15 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 
+from .checkpoint import file_hash, glow_config, load_model, model_folder
 from .clips import source_code
 from .corpus import Corpus, InputError, save_atomically
 from .depths import STUDY, Depth
-from .glow import Glow, file_hash, glow_config, load_model, model_folder
+from .glow import Glow
 from .listener import Listener, features, load_listener
 from .references import RECIPES, unseen
 from .spaces import Space, cepstral_space, flow_space, pca_space, picture_space, top_space
-from .spectrogram import frame_count, images
+from .spectrogram import frame_count, images, usable
 from .training import Profile, untrained_flow
 
 FOLDS = 8  # in which speakers of one sex are left out, when the flow has met none of them
@@ -210,6 +211,7 @@ def open_bench(
     Raises:
         InputError: no such flow, or nobody is left to fit on or to try on.
     """
+    corpus = usable(corpus, "padded")
     folds = sorted(name for name in RECIPES if RECIPES[name].fold and name.rsplit("-", 1)[0] == str(flow))
     folders = [model_folder(name) for name in folds or [flow]]
     models = [load_model(folder) for folder in folders]

@@ -18,8 +18,8 @@ import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
+from .checkpoint import file_hash, models_folder
 from .corpus import VOWELS, Corpus, InputError, save_atomically
-from .glow import file_hash, models_folder
 from .judges import CEPSTRUM, mel_cepstrum, picture_formants, sounding
 from .spectrogram import batches
 

@@ -25,14 +25,13 @@ from . import layouts
 from .clips import cached_clips, cut, read_clips, source_code
 from .corpus import (
     ALL_VOWELS,
-    FRAMES,
     HOP,
+    LONGEST,
     RATE,
     VOWELS,
     Corpus,
     InputError,
     cache_dir,
-    frames_in,
     join,
     split_by_speaker,
 )
@@ -328,8 +327,8 @@ def _sorted_out(utterance: Utterance, sound: np.ndarray, wanted: list[str], know
             reason = "overlaps another label"
         elif end > len(sound) + HOP:
             reason = "runs past the end of the sound"
-        elif frames_in(end - start) > FRAMES:
-            reason = f"longer than {FRAMES} ms"
+        elif end - start > LONGEST:
+            reason = f"longer than {1000 * LONGEST // RATE} ms"
         elif not sound[start:end].any():
             reason = "nothing but zeros"
         else:

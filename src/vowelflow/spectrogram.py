@@ -1,29 +1,94 @@
-"""Spectrogram: segments -> 288x288 pictures and phases, and back to sound.
+"""Spectrogram: segments -> pictures and phases, and back to sound.
 
 Paper, section 4.1: Hann window of 25 ms, hop of 1 ms, 512-point FFT, 257 bins, pictures padded
 to 288x288. The paper leaves open whether the magnitude is logarithmic, how frames are placed
 and how level is treated. Here: decibels below the segment's peak, clipped at -80 dB and mapped
 to [0, 1], so that 0 is silence and the zero padding is silence too.
+
+Two thirds of such a picture is padding. The study's own observation, ``VOWEL``, has none: the same
+window and transform at 96 places spread evenly over the segment, whatever its duration.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
+import pandas as pd
 import torch
 
-from .corpus import FFT, FRAMES, HOP, LEAD, Corpus, InputError, frames_in
+from .corpus import FFT, FRAMES, HOP, LEAD, LONGEST, RATE, Corpus, InputError, frames_in
 
 WINDOW = 400  # samples, 25 ms
 BINS = FFT // 2 + 1  # 257
-SIDE = 288  # the picture is SIDE x SIDE, frequency x time
+SIDE = 288  # the padded picture is SIDE x SIDE, frequency x time
 FLOOR_DB = 80.0  # range of a picture below its peak
 PIXELS = SIDE * SIDE  # 82,944 dimensions
+MOMENTUM = 0.99  # of Griffin-Lim, as librosa has it
 TOGETHER = 8  # clips that are transformed at once: more of them leave the processor's cache
 EXCERPT = FFT + HOP * (FRAMES - 1)  # samples that 288 frames see
+
+
+@dataclass(frozen=True)
+class Observation:
+    """How a segment becomes a picture ``(1, side, frames)``, frequency x time.
+
+    Row k is bin k of the transform, at 31.25 k Hz; rows above the last bin are zeros.
+
+    Attributes:
+        even: frames are spread evenly over the segment, each centred in its share of the duration.
+            Otherwise frames are 1 ms apart, and zeros follow the segment's end.
+        shortest, longest: samples that a segment may have.
+    """
+
+    name: str
+    side: int
+    frames: int
+    even: bool
+    shortest: int
+    longest: int
+
+    @property
+    def bins(self) -> int:
+        """Rows that are bins of the transform."""
+        return min(self.side, BINS)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.side, self.frames
+
+    def centres(self, samples: int) -> np.ndarray:
+        """Where the windows of a segment of so many samples are centred, in samples from its start."""
+        if not self.even:
+            return HOP * np.arange(frames_in(samples)) + HOP // 2
+        return ((np.arange(self.frames) + 0.5) * samples / self.frames).astype(int)
+
+
+VOWEL = Observation("vowel", 256, 96, True, WINDOW // 2, LONGEST)
+PADDED = Observation("padded", SIDE, FRAMES, False, 1, HOP * FRAMES)
+CROP = Observation("crop", SIDE, 64, False, HOP * 63 + 1, HOP * FRAMES)  # the middle 64 ms of a padded picture
+OBSERVATIONS = {one.name: one for one in (VOWEL, PADDED, CROP)}
+
+
+def observation_named(name: str | Observation) -> Observation:
+    """The observation of this name, such as "vowel" or "padded"; ``InputError`` if there is none."""
+    if isinstance(name, Observation):
+        return name
+    if name not in OBSERVATIONS:
+        raise InputError(f"no observation {name!r}; there are {', '.join(OBSERVATIONS)}")
+    return OBSERVATIONS[name]
+
+
+def observation_of(shape: tuple[int, int]) -> Observation:
+    """The observation whose pictures have this shape; ``InputError`` if there is none."""
+    for one in OBSERVATIONS.values():
+        if one.shape == tuple(shape):
+            return one
+    sizes = ", ".join(f"{one.side}x{one.frames} ({one.name})" for one in OBSERVATIONS.values())
+    raise InputError(f"no observation is {'x'.join(map(str, shape))}, frequency x time; there are {sizes}")
 
 
 def frame_count(corpus: Corpus) -> np.ndarray:
@@ -31,6 +96,37 @@ def frame_count(corpus: Corpus) -> np.ndarray:
     if not isinstance(corpus, Corpus):
         raise InputError(f"{corpus!r:.60} is no corpus; vf.load_corpus reads one")
     return frames_in(corpus.table.end - corpus.table.start).to_numpy()
+
+
+def _frames_at(wave: torch.Tensor, centres: np.ndarray, fft: int = FFT) -> torch.Tensor:
+    """Windowed frames ``(frames, fft)`` of a clip, centred on samples of its segment; the window is 25/32 of ``fft``."""
+    width = round(fft * WINDOW / FFT)
+    before = (fft - width) // 2
+    window = torch.nn.functional.pad(torch.hann_window(width, device=wave.device), (before, fft - width - before))
+    wave = torch.nn.functional.pad(wave, (fft // 2, fft // 2))  # the window is zero there, or sees past the recording
+    return wave.unfold(0, fft, 1)[torch.from_numpy(LEAD + centres).to(wave.device)] * window
+
+
+def evenly_seen(
+    waves: Sequence[torch.Tensor], starts: Sequence[int], samples: Sequence[int], ffts: Sequence[int] | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Clips -> pictures ``(n, 1, 256, 96)`` in [0, 1] and peaks ``(n,)``: the ``VOWEL`` observation.
+
+    For training, the segment may begin ``starts`` samples later and have fewer ``samples``, and may be seen by a
+    transform of another even length: one of 512 r points sees what 512 points see of a recording played r times as
+    fast, so F0 and formants are r times as high. Bins that lie above 8 kHz then are those below it, mirrored.
+    """
+    pictures, peaks = torch.empty(len(waves), 1, *VOWEL.shape, device=waves[0].device), []
+    for k, wave in enumerate(waves):
+        fft = ffts[k] if ffts is not None else FFT
+        squares = torch.view_as_real(torch.fft.rfft(_frames_at(wave, starts[k] + VOWEL.centres(samples[k]), fft)))
+        levels = squares.square_().sum(-1).log10_().mul_(10 / FLOOR_DB)
+        if levels.shape[1] < VOWEL.side:
+            levels = torch.cat([levels, levels[:, 1:-1].flip(1)], 1)
+        levels = levels[:, : VOWEL.side]
+        peaks.append(levels.amax().item())
+        torch.clamp(levels.sub_(max(peaks[-1], -4.0) - 1).T, 0, 1, out=pictures[k, 0])
+    return pictures, 10 ** (torch.tensor(peaks) * FLOOR_DB / 20)
 
 
 def spectrum_of(wave: torch.Tensor) -> torch.Tensor:
@@ -86,34 +182,51 @@ def central(pictures: torch.Tensor, starts, frames: int) -> torch.Tensor:
     return torch.stack([picture[..., first : first + frames] for picture, first in zip(pictures, map(int, starts))])
 
 
-def long_enough(corpus: Corpus, frames: int) -> Corpus:
-    """The segments that have a middle of so many frames; for whole pictures, all."""
-    return corpus if frames == FRAMES else corpus.take(np.flatnonzero(frame_count(corpus) >= frames))
+def usable(corpus: Corpus, observation: Observation | str) -> Corpus:
+    """The segments that are neither too short nor too long for an observation; ``left_out`` counts the others."""
+    observation = observation_named(observation)
+    samples = (corpus.table.end - corpus.table.start).to_numpy()
+    fits = (samples >= observation.shortest) & (samples <= observation.longest)
+    if fits.all():
+        return corpus
+    reasons = np.where(samples < observation.shortest, "too short", "too long")[~fits]
+    dropped = corpus.table[~fits].assign(reason=[f"{reason} to be {observation.name}" for reason in reasons])
+    counts = dropped.groupby(["corpus", "reason", "phone", "sex"], as_index=False).size()
+    left_out = pd.concat([corpus.left_out, counts.rename(columns={"size": "count"})], ignore_index=True)
+    return replace(corpus.take(np.flatnonzero(fits)), left_out=left_out)
 
 
 def batches(
-    corpus: Corpus, noise=None, batch: int = 8, device="cpu", frames: int = FRAMES
+    corpus: Corpus, noise=None, batch: int = 8, device="cpu", observation: Observation | str = PADDED
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Pictures and peaks as ``pictures_of`` makes them, ``batch`` segments at a time.
-
-    Of ``long_enough`` segments, ``frames`` may ask for the middle alone.
+    """Pictures ``(batch, 1, side, frames)`` and peaks ``(batch,)``, ``batch`` segments at a time.
 
     ``noise(key, clip, length)`` may replace the clip of a segment, of which ``length`` samples
     from ``LEAD`` on are the segment itself, by a noisy one; ``key`` names the segment.
 
     Raises:
-        InputError: no segment at all, or no segment at a time.
+        InputError: no segment at all, or one that is too short or too long for the observation.
     """
-    if not isinstance(corpus, Corpus):
-        raise InputError(f"{corpus!r:.60} is no corpus; vf.load_corpus reads one")
-    if not isinstance(batch, int | np.integer) or batch < 1:
-        raise InputError(f"batches hold at least one segment, not {batch}")
-    if noise is not None and not callable(noise):
-        raise InputError(f"{noise!r:.60} makes no noise; vf.add_noise makes what does")
+    observation, samples = observation_named(observation), (corpus.table.end - corpus.table.start).to_numpy()
+    _check_durations(corpus, samples, observation)
     for first in range(0, max(len(corpus), 1), batch):
         rows = range(first, min(first + batch, len(corpus)))
-        pictures, peaks = pictures_of([torch.from_numpy(wave).to(device) for wave in _heard(corpus, rows, noise)])
-        yield central(pictures, (frame_count(corpus)[rows] - frames) // 2, frames), peaks
+        waves = [torch.from_numpy(wave).to(device) for wave in _heard(corpus, rows, noise)]
+        if observation.even:
+            yield evenly_seen(waves, [0] * len(rows), samples[rows])
+        else:
+            pictures, peaks = pictures_of(waves)
+            yield central(pictures, (frames_in(samples[rows]) - observation.frames) // 2, observation.frames), peaks
+
+
+def _check_durations(corpus: Corpus, samples: np.ndarray, observation: Observation) -> None:
+    for row in np.flatnonzero((samples < observation.shortest) | (samples > observation.longest))[:1]:
+        one, window = corpus.table.iloc[row], 1000 * WINDOW / RATE
+        raise InputError(
+            f"{one.path}: segment {one.phone} at sample {one.start} of {one.utterance} lasts {1000 * samples[row] / RATE:.1f} ms;"
+            f" {observation.name!r} takes {1000 * observation.shortest / RATE:g} to {1000 * observation.longest / RATE:g} ms with its"
+            f" window of {window:g} ms. vf.usable(corpus, {observation.name!r}) leaves such segments out"
+        )
 
 
 def _heard(corpus: Corpus, rows: Sequence[int], noise) -> list[np.ndarray]:
@@ -127,113 +240,145 @@ def _heard(corpus: Corpus, rows: Sequence[int], noise) -> list[np.ndarray]:
     return [noise(f"{one.utterance} {one.start}", clip, one.end - one.start) for one, clip in zip(segments, clips)]
 
 
-def images(corpus: Corpus, noise=None, frames: int = FRAMES) -> torch.Tensor:
-    """Pictures of all segments, float32 ``(n, 1, 288, frames)`` in [0, 1], frequency x time.
+def images(corpus: Corpus, noise=None, observation: Observation | str = PADDED) -> torch.Tensor:
+    """Pictures of all segments, float32 ``(n, 1, side, frames)`` in [0, 1], frequency x time.
 
-    They take 330 KB each; ``batches`` makes them a few at a time.
+    A padded one takes 330 KB; ``batches`` makes them a few at a time, and says what is raised.
     """
-    if not isinstance(corpus, Corpus):
-        raise InputError(f"{corpus!r:.60} is no corpus; vf.load_corpus reads one")
-    return next(batches(corpus, noise, batch=len(corpus) or 1, frames=frames))[0]
+    return next(batches(corpus, noise, len(corpus) or 1, observation=observation))[0]
 
 
-def peaks(corpus: Corpus) -> torch.Tensor:
+def peaks(corpus: Corpus, observation: Observation | str = PADDED) -> torch.Tensor:
     """Largest magnitude of every segment, ``(n,)``: the level a picture leaves out."""
-    return torch.cat([peak for _, peak in batches(corpus)])
+    return torch.cat([peak for _, peak in batches(corpus, observation=observation)])
 
 
-def phases(corpus: Corpus, noise=None) -> torch.Tensor:
-    """Phases of all segments in radians, float32 ``(n, 257, 288)``.
+def phases(corpus: Corpus, noise=None, observation: Observation | str = PADDED) -> torch.Tensor:
+    """Phases of all segments in radians, float32 ``(n, bins, frames)``, at the segments' own durations.
 
-    After a segment's own frames they are those of its mirror image, to and fro: a picture that
+    After a padded segment's own frames they are those of its mirror image, to and fro: a picture that
     was made longer than the segment still has its voice.
     """
-    if not isinstance(corpus, Corpus):
-        raise InputError(f"{corpus!r:.60} is no corpus; vf.load_corpus reads one")
-    waves = (np.pad(wave, (0, EXCERPT - len(wave)), "reflect") for wave in _heard(corpus, range(len(corpus)), noise))
-    return torch.stack([spectrum_of(torch.from_numpy(wave)).angle() for wave in waves])
+    observation, samples = observation_named(observation), (corpus.table.end - corpus.table.start).to_numpy()
+    _check_durations(corpus, samples, observation)
+    waves = _heard(corpus, range(len(corpus)), noise)
+    if observation.even:
+        centres = map(observation.centres, samples)
+        spectra = (torch.fft.rfft(_frames_at(torch.from_numpy(wave), at)).T for wave, at in zip(waves, centres))
+    else:
+        padded = (np.pad(wave, (0, EXCERPT - len(wave)), "reflect") for wave in waves)
+        spectra = (spectrum_of(torch.from_numpy(wave)) for wave in padded)
+    return torch.stack([spectrum[: observation.bins].angle() for spectrum in spectra])
+
+
+def phases_at(phase: torch.Tensor, own: float, duration: float) -> torch.Tensor:
+    """The phases of a ``VOWEL`` picture of ``own`` seconds, advanced for frames of another ``duration`` (a phase vocoder).
+
+    Each bin keeps the frequency that its phase had from frame to frame (Flanagan and Golden 1966).
+    """
+    here, there = (torch.from_numpy(np.diff(VOWEL.centres(round(RATE * one)))) for one in (own, duration))
+    bins = 2 * np.pi * torch.arange(len(phase))[:, None] / FFT
+    turned = phase.diff(dim=1) - bins * here
+    frequency = bins + (turned - 2 * np.pi * (turned / (2 * np.pi)).round()) / here.clamp_min(1)
+    return torch.cat([phase[:, :1], phase[:, :1] + (frequency * there).cumsum(1)], 1)
 
 
 def magnitude(picture: torch.Tensor, peak: float = 1.0) -> torch.Tensor:
-    """Picture ``(..., 288, 288)`` -> linear magnitude ``(..., 257, 288)``; 0 dB is ``peak``.
+    """Picture ``(..., side, frames)`` -> linear magnitude ``(..., bins, frames)``; 0 dB is ``peak``.
 
     Pixels are clamped to [0, 1]; those that are 0 are silence, not -80 dB.
     """
-    if not isinstance(picture, torch.Tensor | np.ndarray):
-        raise InputError(f"a picture is a tensor or an array, not a {type(picture).__name__}")
     picture = torch.as_tensor(picture, dtype=torch.float32)
-    if picture.shape[-2:] != (SIDE, SIDE):
-        raise InputError(f"a picture is {SIDE}x{SIDE}, frequency x time, not {tuple(picture.shape)}")
-    picture = picture[..., :BINS, :].clamp(0, 1)
+    picture = picture[..., : observation_of(picture.shape[-2:]).bins, :].clamp(0, 1)
     return torch.where(picture > 0, peak * 10 ** ((picture - 1) * FLOOR_DB / 20), 0.0)
 
 
-def to_audio(picture, phase, peak: float = 1.0, frames: int = FRAMES) -> np.ndarray:
-    """Picture and phase -> waveform, float32 at 16 kHz, ``16 * frames`` samples.
+def to_audio(picture, phase, peak: float = 1.0, frames: int | None = None, duration: float | None = None) -> np.ndarray:
+    """Picture and phase -> waveform, float32 at 16 kHz.
 
     Inverse short-time transform by weighted overlap-add, normalised by the windows that are
-    there, so the true magnitude and phase of a segment's own ``frames`` give its samples back
-    exactly (Griffin and Lim 1984, equation 6).
+    there, so the true magnitude and phase of a segment give its samples back (Griffin and Lim 1984, equation 6).
 
     Args:
-        picture: ``(288, 288)`` or ``(1, 288, 288)``.
-        phase: ``(257, 288)`` in radians.
+        picture: ``(side, frames)`` or ``(1, side, frames)``.
+        phase: ``(bins, frames)`` in radians; ``phases_at`` makes those of another duration.
         peak: magnitude of 0 dB.
-        frames: frames to keep; give the segment's own count to leave out its padding.
+        frames: of a padded picture, how many to keep, of 1 ms each; give the segment's own count to leave out its padding.
+        duration: of a ``VOWEL`` picture, seconds over which its frames are spread evenly.
 
     Raises:
-        InputError: other shapes, or a peak that is no magnitude.
+        InputError: other shapes, a peak that is no magnitude, or a length that the observation does not have.
     """
-    if (
-        not isinstance(peak, int | float | np.number | torch.Tensor)
-        or torch.as_tensor(peak).numel() != 1
-        or not 0 <= peak < np.inf
-    ):
-        raise InputError(f"a peak is a magnitude, 0 or more, not {peak}")
-    if not isinstance(frames, int | np.integer | torch.Tensor) or torch.as_tensor(frames).numel() != 1:
-        raise InputError(f"frames are 1 to {FRAMES}, not {frames}")
-    if not isinstance(phase, torch.Tensor | np.ndarray):
-        raise InputError(f"a phase is a tensor or an array, not a {type(phase).__name__}")
     magnitudes, phase = magnitude(picture, peak), torch.as_tensor(phase, dtype=torch.float32)
-    if magnitudes.numel() != BINS * FRAMES or phase.shape != (BINS, FRAMES) or not 1 <= frames <= FRAMES:
-        raise InputError(
-            f"pictures {tuple(magnitudes.shape)}, phases {tuple(phase.shape)}, {frames} frames;"
-            f" give one picture, its phase ({BINS}, {FRAMES}), and 1 to {FRAMES} frames"
-        )
-    return _overlap_add(torch.polar(magnitudes.reshape(BINS, FRAMES), phase), frames)
+    centres = _centres_for(picture, peak, frames, duration)
+    if phase.shape != magnitudes.shape[-2:]:
+        raise InputError(f"a phase is {tuple(magnitudes.shape[-2:])}, as its picture, not {tuple(phase.shape)}")
+    spectrum = torch.polar(magnitudes.reshape(phase.shape), phase)
+    return _overlap_add(spectrum[:, : len(centres[0])], *centres)
 
 
-def _overlap_add(spectrum: torch.Tensor, frames: int) -> np.ndarray:
+def _centres_for(picture, peak: float, frames: int | None, duration: float | None) -> tuple[np.ndarray, int]:
+    """Where the frames of a sound to be made are centred, and how many samples it has."""
+    shape = np.shape(picture)
+    seen = observation_of(shape[-2:])
+    if np.prod(shape) != np.prod(shape[-2:]):
+        raise InputError(f"give one picture, not {tuple(shape)}")
+    if not 0 <= peak < np.inf:
+        raise InputError(f"a peak is a magnitude, 0 or more, not {peak}")
+    if seen.even:
+        samples = round(RATE * duration) if duration is not None and np.isfinite(duration) else -1
+        if not seen.shortest <= samples <= seen.longest:
+            raise InputError(
+                f"a {seen.name} picture sounds for {seen.shortest / RATE:g} to {seen.longest / RATE:g} s, not duration={duration}"
+            )
+        return seen.centres(samples), samples
+    frames = seen.frames if frames is None else int(frames)
+    if not 1 <= frames <= seen.frames:
+        raise InputError(f"frames are 1 to {seen.frames}, not {frames}")
+    return seen.centres(HOP * frames), HOP * frames
+
+
+def _overlap_add(spectrum: torch.Tensor, centres: np.ndarray, samples: int) -> np.ndarray:
+    """The sound of a segment, from its spectra ``(bins, frames)`` at these places.
+
+    Without a bin at 8 kHz, each frame gets the one that makes it vanish, as nearly as it can, where its window is zero:
+    a frame has 512 points and its window 400, so for the spectra of a sound this is exact.
+    """
     window = _window()
-    pieces = torch.fft.irfft(spectrum[:, :frames], n=FFT, dim=0) * window[:, None]
-    weights = (window**2)[:, None].expand(-1, frames)
-    length = FFT + HOP * (frames - 1)
-    fold = {"output_size": (1, length), "kernel_size": (1, FFT), "stride": (1, HOP)}
-    added, weight = (torch.nn.functional.fold(part[None], **fold).flatten() for part in (pieces, weights))
-    kept = slice(LEAD, LEAD + HOP * frames)
+    pieces = torch.fft.irfft(spectrum, n=FFT, dim=0).T
+    if len(spectrum) < BINS:
+        highest = torch.tensor([1.0, -1.0]).repeat(FFT // 2)
+        outside = (window == 0) * highest
+        pieces = pieces - (pieces @ outside / outside.square().sum())[:, None] * highest
+    pieces = pieces * window
+    places = torch.from_numpy(centres)[:, None] + torch.arange(FFT)  # the window's middle is at FFT // 2
+    added, weight = (
+        torch.zeros(samples + 2 * FFT).index_add_(0, places.flatten(), part.flatten())
+        for part in (pieces, (window**2).expand_as(pieces))
+    )
+    kept = slice(FFT // 2, FFT // 2 + samples)
     return (added[kept] / weight[kept]).numpy()
 
 
-def griffin_lim(picture, peak: float = 1.0, iterations: int = 32, frames: int = FRAMES) -> np.ndarray:
-    """Waveform of a picture that has no phase, by librosa's Griffin-Lim, seeded: repeatable; ``InputError`` as of ``to_audio``."""
-    import librosa
+def griffin_lim(
+    picture, peak: float = 1.0, iterations: int = 32, frames: int | None = None, duration: float | None = None
+) -> np.ndarray:
+    """Waveform of a picture that has no phase, by Griffin-Lim, seeded: repeatable.
 
-    if not isinstance(peak, int | float | np.number | torch.Tensor) or torch.as_tensor(peak).numel() != 1:
-        raise InputError(f"a peak is a magnitude, 0 or more, not {peak}")
-    if any(
-        not isinstance(one, int | np.integer | torch.Tensor) or torch.as_tensor(one).numel() != 1
-        for one in (frames, iterations)
-    ):
-        raise InputError(f"frames and iterations are whole numbers, not {frames} and {iterations}")
-    if not 0 <= peak < np.inf or not 1 <= frames <= FRAMES or iterations < 0:
-        raise InputError(
-            f"peak {peak}, {frames} frames, {iterations} iterations: a peak is 0 or more, frames are 1 to {FRAMES}"
-        )
-    spectrum = magnitude(picture, peak).reshape(BINS, FRAMES)[:, :frames].numpy()
-    wave = librosa.griffinlim(
-        spectrum, n_iter=iterations, hop_length=HOP, win_length=WINDOW, n_fft=FFT, center=False, random_state=0
-    )
-    return wave[LEAD : LEAD + HOP * frames].astype(np.float32)
+    With the momentum of Perraudin, Balazs and Sondergaard (2013). ``frames``, ``duration`` and errors as of ``to_audio``.
+    """
+    centres, samples = _centres_for(picture, peak, frames, duration)
+    wanted = magnitude(picture, peak)
+    wanted = wanted.reshape(wanted.shape[-2:])[:, : len(centres)]
+    turns = torch.from_numpy(np.random.default_rng(0).random(wanted.shape, dtype=np.float32))
+    spectrum, before = torch.polar(wanted, 2 * np.pi * turns), torch.zeros_like(wanted)
+    for _ in range(iterations):
+        wave = torch.from_numpy(_overlap_add(spectrum, centres, samples))
+        around = torch.nn.functional.pad(wave, (LEAD, LEAD))
+        now = torch.fft.rfft(_frames_at(around, centres)).T[: len(wanted)]
+        faster = now - MOMENTUM / (1 + MOMENTUM) * before
+        spectrum, before = wanted * faster / faster.abs().clamp_min(1e-16), now
+    return _overlap_add(spectrum, centres, samples)
 
 
 def quantize(pictures: torch.Tensor) -> torch.Tensor:

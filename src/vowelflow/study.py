@@ -84,8 +84,9 @@ class Sizes:
 def open_corpus(corpus: str, root: str | None, profile: str):
     """The corpus of a notebook; ``smoke`` keeps two tokens of each speaker and vowel of it."""
     from .readers import load_corpus
+    from .spectrogram import usable
 
-    speech = load_corpus(corpus, root)
+    speech = usable(load_corpus(corpus, root), "padded")
     return speech.draw(2, by=("speaker", "phone")) if profile == "smoke" else speech
 
 
@@ -178,9 +179,10 @@ def run_study(corpus="auto", root=None, profile="cpu", seed=0, only=None, build=
         _check_parameters(notebook)
 
     from .readers import load_corpus
+    from .spectrogram import usable
     from .training import alone
 
-    speech = load_corpus(corpus, root)
+    speech = usable(load_corpus(corpus, root), "padded")
     print(f"corpus: {speech.name} ({speech.note})", flush=True)
     if only is None:
         _check_enough(speech)

@@ -8,7 +8,6 @@ agree on what is whose without a word.
 from __future__ import annotations
 
 import csv
-import errno
 import hashlib
 import json
 import logging
@@ -32,13 +31,25 @@ from pathlib import Path
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import load_file
 from tqdm import tqdm
 
-from .corpus import FRAMES, HOP, Corpus, InputError, TrainingError, save_atomically
-from .glow import Glow, GlowConfig, file_hash
-from .spectrogram import add_noise, central, frame_count, images, long_enough, pictures_of, quantize
+from .checkpoint import load_model, model_folder, save_model, write_tensors
+from .corpus import FRAMES, HOP, Corpus, InputError, TrainingError, frames_in, save_atomically
+from .glow import Glow, GlowConfig
+from .spectrogram import (
+    RATE,
+    Observation,
+    add_noise,
+    central,
+    evenly_seen,
+    images,
+    observation_of,
+    pictures_of,
+    quantize,
+    usable,
+)
 
 KEPT = 3  # checkpoints, the newest ones
 PATIENCE = 5  # steps in a row without a finite gradient, before training gives up
@@ -50,45 +61,67 @@ class Profile:
     """What a training run may choose."""
 
     glow: GlowConfig = GlowConfig()
-    iterations: int = 24_000  # optimizer steps, the horizon of the schedule
-    batch: int = 2  # pictures a step, over all devices; each has 82,944 pixels to learn from
+    iterations: int = 12_500  # optimizer steps, the horizon of the schedule
+    batch: int = 4  # pictures a step, over all devices
     pieces: int = 1  # in which a device goes through its share of a batch (gradient accumulation)
-    learning_rate: float = 3e-3
-    warmup: int = 400  # steps of linear rise; then a cosine down to nothing
-    clip: float = 50.0  # largest norm of a gradient, of bits per dimension times 100
+    learning_rate: float = 2e-3
+    warmup: int = 100  # steps of linear rise
+    decay: float = 0.3  # the share of the steps, at the end, over which the rate falls to nothing by a cosine
+    clip: float = 100.0  # largest norm of a gradient, of bits per dimension times 100
     average: float = 0.999  # of the exponential moving average of weights that analysis uses
-    autocast: bool = True  # bfloat16 in the coupling networks, in training only
+    autocast: bool | None = None  # bfloat16 in the coupling networks, in training only; None: where it is faster
     checkpoint: int = 0  # steps whose inner activations are computed again rather than kept; 0 keeps all
     look: int = 500  # steps between looks at the validation speakers, and checkpoints
-    looked_at: int = 64  # validation pictures at each look
-    gain_db: float = 0.0  # augmentation: levels go up or down by up to so much before they are cut to 80 dB
-    shift: int = 0  # augmentation: segments begin up to so many ms later, as far as their padding allows
-    # Aligners work in steps of 10 ms. A flow that never met a vowel with an odd number of frames finds its end impossible.
-    trim: int = 9  # segments end up to so many ms earlier
+    looked_at: int = 128  # validation pictures at each look
+    snapshots: tuple[int, ...] = ()  # numbers of pictures after which averaged weights are saved beside the others
+    # Augmentation. Aligners work in steps of 10 ms, and hand labels differ by as much.
+    trim: int = 9  # segments end up to so many ms earlier, and in ``VOWEL`` pictures begin later, by a fifth at most
+    speed: float = 0.0  # of ``VOWEL`` pictures: F0 and formants are up to this share higher or lower
+    gain_db: float = 0.0  # of padded pictures: levels go up or down by up to so much before they are cut to 80 dB
+    shift: int = 0  # of padded pictures: segments begin up to so many ms later, as far as their padding allows
     noise_db: tuple[float, float] | None = None  # half of the pictures get white noise, at a ratio between these
+
+    @property
+    def observation(self) -> Observation:
+        return observation_of((self.glow.side, self.glow.frames))
 
 
 # A profile is a few overrides of the defaults above.
-CPU = Profile()
+VOWEL_PROFILE = Profile()
+# What the first edition of the study was measured with: smaller flows of padded pictures, without tails.
+FIRST_GLOW = GlowConfig(
+    288, 288, squeeze=((2, 2),) * 5, hidden=(16, 32, 64, 96, 128), prior=0, tail=None, rows=False
+)  # fmt: skip
+CPU = Profile(
+    FIRST_GLOW, 24_000, batch=2, learning_rate=3e-3, warmup=400, decay=1.0, clip=50.0, looked_at=64
+)  # fmt: skip
 PROFILES = {
+    "vowel": VOWEL_PROFILE,
+    "vowel-noise": replace(VOWEL_PROFILE, noise_db=(0.0, 20.0)),  # hears noise, for the paper's section 4.5
+    "padded": replace(VOWEL_PROFILE, glow=GlowConfig(288, 288, squeeze=((4, 4), (2, 2), (2, 2), (2, 2)))),
     "cpu": CPU,
-    "cpu-noise": replace(CPU, noise_db=(0.0, 20.0)),  # hears noise, for the paper's section 4.5
+    "cpu-noise": replace(CPU, noise_db=(0.0, 20.0)),
     "cpu-crop": replace(CPU, glow=replace(CPU.glow, frames=64)),  # sees the middle 64 ms, and no padding
-    "smoke": Profile(GlowConfig(levels=2, steps=1, hidden=(4, 4)), iterations=6, batch=2, look=3, looked_at=2),
-    # the defaults of the implementation the paper used, since the paper states none
+    "smoke": replace(
+        CPU, glow=replace(FIRST_GLOW, squeeze=((2, 2),) * 2, steps=1, hidden=(4, 4)), iterations=6, look=3, looked_at=2,
+        autocast=False,
+    ),
+    # The shape and optimizer that the implementation the paper used has by default, since the paper states none.
+    # It differs in schedule (Noam), batch (48), clipping (by value 5, then norm 100) and noise (Gaussian).
     "paper": Profile(
-        GlowConfig(levels=3, steps=32, hidden=(512, 512, 512), scale="sigmoid"),
+        replace(FIRST_GLOW, squeeze=((2, 2),) * 3, steps=32, hidden=(512, 512, 512), scale="sigmoid"),
         iterations=50_000,
         batch=16,
         learning_rate=1e-3,
+        decay=1.0,
         checkpoint=4,
     ),
-}
+}  # fmt: skip
 
 
 def profile_named(name: str) -> Profile:
     """The profile of this name, or ``InputError``."""
-    if not isinstance(name, str) or name not in PROFILES:
+    if name not in PROFILES:
         raise InputError(f"no profile {name!r}; there are {', '.join(PROFILES)}")
     return PROFILES[name]
 
@@ -96,13 +129,14 @@ def profile_named(name: str) -> Profile:
 def train(
     corpus: Corpus,
     folder: Path,
-    profile: Profile = CPU,
+    profile: Profile = VOWEL_PROFILE,
     seed: int = 0,
     minutes: float = math.inf,
     resume: bool = False,
     devices: int = 1,
     nodes: int = 1,
     show: Callable = tqdm,
+    start_from: str | Path | None = None,
 ) -> Glow:
     """Train a flow on the corpus's train speakers and save it, with everything to go on from.
 
@@ -117,37 +151,35 @@ def train(
         resume: go on from the newest checkpoint in ``folder`` that can be read; without any, start.
         devices: GPUs of a node, or processes where there is none, that share each batch.
         nodes: machines, each with as many devices.
+        start_from: a model, as ``load_model`` takes it, whose weights training begins with, with a fresh optimizer:
+            for when its checkpoints are gone, or for a variant of it.
 
     Returns:
         The flow with averaged weights, as they were when validation speakers cost least.
 
     Raises:
-        InputError: no train speakers; no seed; a folder that holds a training already, or with ``resume`` a
-            different one; devices that are not there, or cannot share a batch.
+        InputError: no train speakers; a folder that holds a training already, or with ``resume`` a different one;
+            a model of another shape to start from; devices that are not there, or cannot share a batch.
         TrainingError: too many steps in a row without a finite gradient.
         KeyboardInterrupt: it was asked to stop.
     """
-    if not isinstance(corpus, Corpus) or not isinstance(profile, Profile):
-        raise InputError(
-            f"{corpus!r:.60} and {profile!r:.60}: give a corpus, as of vf.load_corpus, and a profile, as of vf.profile_named"
-        )
-    if not isinstance(minutes, int | float) or math.isnan(minutes) or not isinstance(folder, str | os.PathLike):
-        raise InputError(f"{minutes!r:.60} minutes in {folder!r:.60}: give a number and a folder")
-    if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**31):
-        raise InputError(f"seed {seed!r}: give a whole number from 0 to {2**31 - 1}")
     clock, folder = _Clock(minutes), Path(folder)
-    speech = long_enough(corpus.split["train"], profile.glow.frames)
+    corpus = usable(corpus, profile.observation)
+    speech = corpus.split["train"]
     if not len(speech):
         raise InputError(f"{corpus.name} has no train speakers to learn from; give more speakers")
+    origin = _Origin.of(start_from, profile) if start_from else None
     fabric = _fabric(devices, nodes, profile)
     chief = fabric.is_global_zero  # the process that looks and writes
     with alone(folder, "training") if chief else nullcontext(), _asked_to_stop() as asked:
-        run = _Run(untrained_flow(corpus, profile, seed).to(fabric.device), profile, _identity(corpus, profile, seed))
+        model = load_model(origin.folder) if origin else untrained_flow(corpus, profile, seed)
+        run = _Run(model.to(fabric.device), profile, _identity(corpus, profile, seed, origin))
         run.restore(folder, resume)
         if fabric.all_reduce(torch.tensor(float(run.step))) != run.step:
             raise InputError(
                 f"processes see different checkpoints in {folder}; it must be one folder that all nodes share"
             )
+        way = settle(run, _batch(speech, profile, seed, run.step), fabric)
         compile_where_it_pays(run.model)
         model, optimizer = fabric.setup(run.model, run.optimizer)
         model.mark_forward_method("log_likelihood")
@@ -170,7 +202,7 @@ def train(
             with clock.measure("step"):
                 for group in optimizer.param_groups:
                     group["lr"] = profile.learning_rate * _schedule(step, profile)
-                bits = _gradient(fabric, model, _batch(speech, profile, seed, step, fabric), profile)
+                bits = _gradient(fabric, model, _batch(speech, profile, seed, step, fabric), run)
                 norm = fabric.clip_gradients(model, optimizer, max_norm=profile.clip, error_if_nonfinite=False)
                 late = not clock.allows("step", "step", "look", "save", "save")  # the rest of this one, and another
                 told = torch.stack([bits, norm, *bits.new_tensor([bool(asked), late])])
@@ -196,13 +228,16 @@ def train(
                     if in_a_log:
                         print(f"step {run.step} of {profile.iterations}: {told}", file=sys.stderr, flush=True)
                 run.heard = []
+            if chief and run.pictures(origin) in profile.snapshots:
+                about = _about(run, corpus, seed, fabric, way, origin)
+                save_model(folder / f"{run.pictures(origin) // 1000}k", deepcopy(run.average), about)
             if chief and (look or stopped or late or hopeless):
                 with clock.measure("save"):
                     run.save(folder)
             if stopped or late or hopeless:
                 break
         if chief and not (stopped or hopeless):
-            _save_model(folder, run, corpus, profile, seed, fabric)
+            save_model(folder, run.chosen, _about(run, corpus, seed, fabric, way, origin))
         fabric.barrier()  # a process that leaves early may take the others with it
     if hopeless:
         raise TrainingError(
@@ -224,6 +259,7 @@ class _Run:
         self.average, self.best = (deepcopy(model).eval().requires_grad_(False) for _ in range(2))
         self.optimizer = torch.optim.Adam(model.parameters(), lr=profile.learning_rate, fused=True)
         self.profile, self.identity = profile, identity
+        self.autocast = profile.autocast  # None until ``settle`` has found what is faster
         self.step, self.seconds, self.best_bits = 0, 0.0, math.inf
         self.heard: list[float] = []  # bits of each step since the last look
         self.skipped, self.in_a_row = 0, 0  # steps without a finite gradient
@@ -238,6 +274,10 @@ class _Run:
         self.step += 1
         self.skipped += not taken
         self.in_a_row = 0 if taken else self.in_a_row + 1
+
+    def pictures(self, origin: _Origin | None) -> int:
+        """How many pictures these weights have learned from, those of the model that training started from included."""
+        return self.profile.batch * self.step + (origin.pictures if origin else 0)
 
     def keep_best(self, bits: float) -> None:
         """Keep the averaged weights if validation speakers never cost less."""
@@ -260,7 +300,7 @@ class _Run:
         about = {"identity": self.identity, "run": json.dumps({name: getattr(self, name) for name in RESTORED})}
         about["sha256"] = _digest(tensors)
         path = folder / f"checkpoint-{self.step:07d}.safetensors"
-        _write(path, tensors, about)
+        write_tensors(path, tensors, about)
         for old in [*checkpoints(folder)[:-KEPT], *folder.glob(".checkpoint-*")]:  # the latter a kill left half written
             old.unlink()
 
@@ -291,7 +331,35 @@ class _Run:
             setattr(self, name, value)
 
 
-RESTORED = ("step", "seconds", "best_bits", "heard", "skipped", "in_a_row")
+RESTORED = ("step", "seconds", "best_bits", "heard", "skipped", "in_a_row", "autocast")
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """The model that a training starts from."""
+
+    folder: Path
+    sha256: str
+    pictures: int  # that it has learned from
+
+    @classmethod
+    def of(cls, name: str | Path, profile: Profile) -> _Origin:
+        """``InputError`` if there is no such model, or it is of another shape or observation than the profile's flow."""
+        folder, theirs = model_folder(name), load_model(name).config
+        if theirs != profile.glow:
+            differing = [
+                f"{field} {getattr(theirs, field)} (not {value})"
+                for field, value in asdict(profile.glow).items()
+                if getattr(theirs, field) != value
+            ]
+            pictures = observation_of((theirs.side, theirs.frames)).name
+            raise InputError(
+                f"{folder} is a flow of {pictures!r} pictures with {', '.join(differing)}, and this training is of"
+                f" {profile.observation.name!r} pictures; choose the profile that it was trained with"
+            )
+        config = json.loads((folder / "config.json").read_text())
+        learned = config.get("pictures", config.get("steps", 0) * config.get("profile", {}).get("batch", 1))
+        return cls(folder, config["sha256"], learned)
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -325,14 +393,6 @@ def can_go_on(folder: Path, corpus: Corpus, profile: Profile, seed: int) -> bool
     if path:
         return about["identity"] == _identity(corpus, profile, seed)
     return not checkpoints(folder) and not (folder / "model.safetensors").exists()
-
-
-def _write(path: Path, tensors: dict, about: dict | None = None) -> Path:
-    try:
-        return save_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=about))
-    except SafetensorError as error:  # a full disk, for one
-        number = int(found[1]) if (found := re.search(r"os error (\d+)", str(error))) else errno.EIO
-        raise OSError(number, f"not written: {error}", str(path)) from None
 
 
 def _under(tensors: dict, part: str) -> dict:
@@ -467,19 +527,79 @@ def untrained_flow(corpus: Corpus, profile: Profile, seed: int = 0) -> Glow:
 
     Couplings do nothing yet; actnorm is set from the first batch of train speakers.
     """
-    speech = long_enough(corpus.split["train"], profile.glow.frames)
+    speech = usable(corpus.split["train"], profile.observation)
     torch.manual_seed(seed)
     model = Glow(profile.glow)
-    model.initialise(_batch(speech, replace(profile, gain_db=0, shift=0, trim=0, noise_db=None), seed, 0))
+    first = (
+        profile.batch if profile.glow.tail is None else 64
+    )  # principal axes want more pictures than root mean squares
+    plain = replace(profile, gain_db=0, shift=0, trim=0, speed=0, noise_db=None, batch=first)
+    model.initialise(_batch(speech, plain, seed, 0))
     return model.eval().requires_grad_(False)
 
 
-def _gradient(fabric, model, y: torch.Tensor, profile: Profile) -> torch.Tensor:
+def settle(run: _Run, y: torch.Tensor, fabric) -> dict:
+    """Choose the number of threads and, unless the run began with one or the profile says it, the precision.
+
+    On a processor, bfloat16 is tried only where it has instructions for it, and threads only where the user has
+    not said how many. Each way is timed on one step, so the work of others counts, and no more is tried after five seconds.
+
+    Returns:
+        What was chosen, and the seconds of each way that was tried.
+    """
+    if fabric.device.type != "cpu":
+        run.autocast = True if run.autocast is None else run.autocast
+        return {"precision": PRECISION[run.autocast]}
+    most = torch.get_num_threads()
+    threads = [most] if most == 1 or "OMP_NUM_THREADS" in os.environ or fabric.world_size > 1 else [1, most]
+    precisions = [False, True] if has_bfloat16() else [False]
+    if run.autocast is not None:
+        precisions = [run.autocast]
+    ways, spent, began = [(count, autocast) for autocast in precisions for count in threads], {}, time.monotonic()
+    if len(ways) > 1:
+        model = deepcopy(run.model)
+        for count, autocast in ways:
+            torch.set_num_threads(count)
+            for _ in range(3):  # the first makes what is made once
+                start = time.monotonic()
+                model.log_likelihood(y, autocast, run.profile.checkpoint).mean().backward()
+                seconds = time.monotonic() - start
+                spent[count, autocast] = min(seconds, spent.get((count, autocast), math.inf))
+            if time.monotonic() - began > 5 * (1 - 1 / len(ways)):
+                break
+    count, autocast = fabric.broadcast(min(spent, key=spent.get) if spent else ways[0])
+    torch.set_num_threads(count)
+    run.autocast = autocast
+    tried = {
+        f"{PRECISION[autocast]}, {count} threads": round(seconds, 4) for (count, autocast), seconds in spent.items()
+    }
+    if fabric.is_global_zero:
+        print(
+            f"training in {PRECISION[autocast]} with {count} threads; seconds a step: {tried or 'not tried'}",
+            file=sys.stderr,
+        )
+    return {"precision": PRECISION[autocast], "threads": count, "seconds_a_step": tried}
+
+
+PRECISION = {False: "float32", True: "bfloat16"}
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor has instructions for bfloat16; without them it is slower than float32."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return bool(re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", flags))
+
+
+def _gradient(fabric, model, y: torch.Tensor, run: _Run) -> torch.Tensor:
     """Bits per dimension of this device's share of a batch, whose gradient is left in the weights."""
+    profile = run.profile
     pieces, total = y.chunk(profile.pieces), 0.0
     for place, piece in enumerate(pieces):
         with fabric.no_backward_sync(model, enabled=place < len(pieces) - 1):
-            likelihood = model.log_likelihood(piece, profile.autocast, profile.checkpoint)
+            likelihood = model.log_likelihood(piece, run.autocast, profile.checkpoint)
             bits = (8 - likelihood.mean() / math.log(2) / piece[0].numel()) / len(pieces)
             fabric.backward(100 * bits)
         total = total + bits.detach()
@@ -491,29 +611,45 @@ def _batch(speech: Corpus, profile: Profile, seed: int, step: int, fabric=None) 
 
     Everything random is drawn for the whole batch, so it does not matter how many devices share it.
     """
-    rows = _draw(len(speech), profile.batch, seed, step)
+    rows, seen = _draw(len(speech), profile.batch, seed, step), profile.observation
     rng = np.random.default_rng([seed, step, 1])
-    gains = rng.uniform(-profile.gain_db, profile.gain_db, len(rows))
-    counts = frame_count(speech.take(rows))
-    spare = counts - (profile.glow.frames if profile.glow.frames < FRAMES else 1)
+    samples = (speech.table.end - speech.table.start).to_numpy()[rows]
+    noisy, ratios = rng.random(len(rows)) < 0.5, rng.uniform(*(profile.noise_db or (0, 0)), len(rows))
+    rank, ranks, device = (fabric.global_rank, fabric.world_size, fabric.device) if fabric else (0, 1, "cpu")
+    mine = np.arange(len(rows)).reshape(ranks, -1)[rank]
+    clips = speech.clips([rows[place] for place in mine])
+    if profile.noise_db:
+        clips = [
+            add_noise(ratios[place], seed)(f"{step} {place}", clip, samples[place]) if noisy[place] else clip
+            for place, clip in zip(mine, clips)
+        ]
+    look = _look_evenly if seen.even else _look_padded
+    pictures = look(clips, samples, mine, profile, rng, device)
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+    noise = torch.rand(len(rows), 1, *seen.shape, generator=generator)
+    return (quantize(pictures) + noise[mine].to(device)) / 256
+
+
+def _look_evenly(clips, samples, mine, profile: Profile, rng, device) -> torch.Tensor:
+    """``VOWEL`` pictures of this device's clips, augmented: both ends moved inwards, and speech up to ``speed`` faster or slower."""
+    most = np.minimum(profile.trim * RATE // 1000, np.minimum(samples // 5, samples - profile.observation.shortest))
+    starts, ends = rng.integers(0, most, endpoint=True), rng.integers(0, most // 2, endpoint=True)
+    ffts = 2 * np.round(256 * (1 + profile.speed * rng.uniform(-1, 1, len(samples)))).astype(int)
+    waves = [torch.from_numpy(clip).to(device) for clip in clips]
+    return evenly_seen(waves, starts[mine], (samples - starts - ends)[mine], ffts[mine])[0]
+
+
+def _look_padded(clips, samples, mine, profile: Profile, rng, device) -> torch.Tensor:
+    """Padded pictures, or their middles, of this device's clips, augmented: ends trimmed, louder or quieter, moved into the padding."""
+    frames, counts = profile.glow.frames, frames_in(samples)
+    gains = rng.uniform(-profile.gain_db, profile.gain_db, len(samples))
+    spare = counts - (frames if frames < FRAMES else 1)
     trims = rng.integers(0, np.minimum(spare, profile.trim), endpoint=True)
     counts = counts - trims
     shifts = rng.integers(0, np.minimum(FRAMES - counts, profile.shift), endpoint=True)
-    noisy, ratios = rng.random(len(rows)) < 0.5, rng.uniform(*(profile.noise_db or (0, 0)), len(rows))
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-    noise = torch.rand(len(rows), 1, profile.glow.side, profile.glow.frames, generator=generator)
-    rank, ranks, device = (fabric.global_rank, fabric.world_size, fabric.device) if fabric else (0, 1, "cpu")
-    mine = np.arange(len(rows)).reshape(ranks, -1)[rank]
-    clips = [clip[: len(clip) - HOP * trims[place]] for place, clip in zip(mine, speech.clips([rows[k] for k in mine]))]
-    if profile.noise_db:
-        clips = [
-            add_noise(ratios[place], seed)(f"{step} {place}", clip, counts[place] * HOP) if noisy[place] else clip
-            for place, clip in zip(mine, clips)
-        ]
-    waves = [torch.from_numpy(clip).to(device) for clip in clips]
-    starts = (counts - profile.glow.frames) // 2 + shifts
-    pictures = central(pictures_of(waves, gains[mine], shifts[mine])[0], starts[mine], profile.glow.frames)
-    return (quantize(pictures) + noise[mine].to(device)) / 256
+    waves = [torch.from_numpy(clip[: len(clip) - HOP * trims[place]]).to(device) for place, clip in zip(mine, clips)]
+    starts = (counts - frames) // 2 + shifts
+    return central(pictures_of(waves, gains[mine], shifts[mine])[0], starts[mine], frames)
 
 
 def _draw(count: int, batch: int, seed: int, step: int) -> list[int]:
@@ -525,14 +661,16 @@ def _draw(count: int, batch: int, seed: int, step: int) -> list[int]:
 
 
 def _schedule(step: int, profile: Profile) -> float:
+    """The learning rate of a step, as a share of the profile's: a linear rise, then constant, then down to nothing."""
     rise = min(1.0, (step + 1) / max(profile.warmup, 1))
-    return rise * 0.5 * (1 + math.cos(math.pi * step / profile.iterations))
+    fallen = max(0.0, 1 - (1 - step / profile.iterations) / profile.decay)
+    return rise * 0.5 * (1 + math.cos(math.pi * fallen))
 
 
 def _watched(corpus: Corpus, profile: Profile) -> torch.Tensor:
     """Levels of the pictures of validation speakers that every look sees."""
-    speech = long_enough(corpus.held_out("valid"), profile.glow.frames).draw(profile.looked_at, by=("split",))
-    return quantize(images(speech, frames=profile.glow.frames)) if len(speech) else torch.empty(0)
+    speech = corpus.held_out("valid").draw(profile.looked_at, by=("split",))
+    return quantize(images(speech, observation=profile.observation)) if len(speech) else torch.empty(0)
 
 
 def _mean_bits(model: Glow, levels: torch.Tensor) -> float:
@@ -541,50 +679,52 @@ def _mean_bits(model: Glow, levels: torch.Tensor) -> float:
     return model.bits_per_dim((levels + 0.5) / 256, draws=1).mean().item()
 
 
-def _identity(corpus: Corpus, profile: Profile, seed: int) -> str:
+def _identity(corpus: Corpus, profile: Profile, seed: int, origin: _Origin | None = None) -> str:
     """What a checkpoint must share with the run that resumes it."""
-    return json.dumps([asdict(profile), corpus.fingerprint, seed])
+    return json.dumps([asdict(profile), corpus.fingerprint, seed, origin.sha256 if origin else ""])
 
 
 def _other(theirs: str, mine: str) -> str:
     """What one identity has and another has not, in words."""
-    (profile, corpus, seed), (own_profile, own_corpus, own_seed) = json.loads(theirs), json.loads(mine)
+    (profile, corpus, seed, *start), (own_profile, own_corpus, own_seed, own_start) = (
+        json.loads(theirs),
+        json.loads(mine),
+    )
     differing = [f"{'steps' if name == 'iterations' else name} {profile.get(name)} (not {value})" for name, value in own_profile.items() if profile.get(name) != value]  # fmt: skip
     differing += [f"a corpus of fingerprint {corpus} (not {own_corpus})"] if corpus != own_corpus else []
     differing += [f"seed {seed} (not {own_seed})"] if seed != own_seed else []
+    differing += ["another model to start from"] if start != [own_start] else []
     return ", ".join(differing)
 
 
-def _save_model(folder: Path, run: _Run, corpus: Corpus, profile: Profile, seed: int, fabric) -> None:
-    """The best averaged weights, rounded to 16 bits, and all settings they were made with."""
-    model = run.chosen
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.copy_(weight.half())
-    halves = {name for name, _ in model.named_parameters()}
-    tensors = {
-        name: (value.half() if name in halves else value).detach().cpu().contiguous()
-        for name, value in model.state_dict().items()
-    }
-    weights = _write(folder / "model.safetensors", tensors)
+def _about(run: _Run, corpus: Corpus, seed: int, fabric, way: dict, origin: _Origin | None) -> dict:
+    """All settings that weights were made with."""
     split = corpus.table.groupby("split").speaker.unique()
-    threads = torch.get_num_threads()
-    where = torch.cuda.get_device_name() if fabric.device.type == "cuda" else f"{threads} thread{'s' * (threads > 1)}"
-    config = {
+    where = torch.cuda.get_device_name() if fabric.device.type == "cuda" else _processor()
+    profile = asdict(run.profile)
+    return {
         "corpus": corpus.name,
         "fingerprint": corpus.fingerprint,
         "licence": corpus.licence,
+        "observation": run.profile.observation.name,
         "vowels": sorted(corpus.table.phone.unique()),
         "speakers": {name: sorted(speakers) for name, speakers in split.items()},
         "segments": corpus.table.split.value_counts().to_dict(),
-        "glow": asdict(profile.glow),
-        "profile": {name: value for name, value in asdict(profile).items() if name != "glow"},
+        "glow": profile.pop("glow"),
+        "profile": profile,
         "seed": seed,
         "steps": run.step,
+        "pictures": run.pictures(origin),
+        "started_from": {"model": origin.folder.name, "sha256": origin.sha256} if origin else None,
         "minutes": round(run.seconds / 60, 1),
-        "machine": f"{platform.machine()}, {where}"
-        + (f", {fabric.world_size} processes" if fabric.world_size > 1 else ""),
+        "machine": where + (f", {fabric.world_size} processes" if fabric.world_size > 1 else ""),
+        "arithmetic": way,
         "versions": {"python": platform.python_version()} | {name: version(name) for name in RECORDED},
-        "sha256": file_hash(weights),
     }
-    save_atomically(folder / "config.json", lambda path: path.write_text(json.dumps(config, indent=2) + "\n"))
+
+
+def _processor() -> str:
+    """The processor's name where the system says it, and how many threads compute."""
+    found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M) if os.path.exists("/proc/cpuinfo") else None  # fmt: skip
+    threads = torch.get_num_threads()
+    return f"{found[1] if found else platform.machine()}, {threads} thread{'s' * (threads > 1)}"

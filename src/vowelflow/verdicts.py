@@ -34,7 +34,7 @@ def _short(value: float) -> str:
 
 
 def _word(row: dict) -> str:
-    stale = ", but stale: code or flow have changed since" if row.get("stale") else ""
+    stale = ", but stale: the measurement or the flow has changed since" if row.get("stale") else ""
     return f"{SIGNS[row['verdict']]} {row['verdict']}{stale}"
 
 
@@ -112,7 +112,7 @@ def agreement(here: dict, full: dict | None) -> str:
     if full is None:
         return "There are no full results for this corpus and flow; this run is all there is."
     small, large = (next(row["verdict"] for row in one["findings"] if row["primary"]) for one in (here, full))
-    when = " They are stale: the code has changed since they were made." if full["stale"] else ""
+    when = " They are stale: the measurement or the flow has changed since they were made." if full["stale"] else ""
     if small == large:
         return f"This run and the full protocol agree: {large}.{when}"
     return f"This run says: {small}. The full protocol, with {full['findings'][0]['n']} items, says: {large}.{when}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -11,11 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
 
+from ..checkpoint import file_hash, model_folder
 from ..corpus import Corpus, InputError, save_atomically
 from ..depths import DEPTHS
 from ..evidence import Bench
 from ..findings import HOLDS, LEVEL, OPEN, PARTLY, finding, plain, with_holm
-from ..glow import file_hash, model_folder
 from ..listener import load_listener
 from . import data, denoising, directions, discrimination, distributions, lines, sampling
 
@@ -29,7 +27,7 @@ class Claim:
     statement: str
     notebook: str
     home: ModuleType  # that measures it
-    also: tuple[str, ...] = ()  # rooms of whose code it is made, besides ``ROOMS``
+    version: int = 1  # raised by hand when its numbers may change
 
     @property
     def measure(self) -> Callable[[Bench], dict]:
@@ -37,24 +35,12 @@ class Claim:
 
 
 WITH_SHARED, OTHER_SEED = "-with-shared", "-seed-"  # of folders of results that are told beside
-ROOMS = (
-    "evidence",
-    "findings",
-    "judges",
-    "listener",
-    "spaces",
-    "factors",
-    "spectrogram",
-    "glow",
-    "corpus",
-    "baselines",
-)
 CLAIMS = {
     claim.id: claim
     for claim in (
-        Claim("data", "4.1", "Five vowels of TIMIT become spectrograms of 288x288.", "01_data", data, ("readers",)),
+        Claim("data", "4.1", "Five vowels of TIMIT become spectrograms of 288x288.", "01_data", data),
         Claim("gaussian", "4.2", "Codes are far more Gaussian than observations.", "03_distributions", distributions),
-        Claim("likelihood", "4.2", "The flow is well trained.", "03_distributions", distributions, ("cards",)),
+        Claim("likelihood", "4.2", "The flow is well trained.", "03_distributions", distributions),
         Claim("samples", "4.3", "Samples are meaningful speech; most of them are silent.", "04_sampling", sampling),
         Claim("interpolation", "4.4", "Between two codes one factor changes gradually, and all is still speech.", "05_interpolation", lines),
         Claim("density", "4.4", "The code space is dense: a point between two tokens has a probability between theirs.", "05_interpolation", lines),
@@ -79,7 +65,7 @@ def measure(name: str, bench: Bench) -> dict:
 
     Returns:
         ``claim``, ``findings`` (rows of ``verdicts.json``), ``numbers`` (for figures), ``null`` (false positives over label
-        shuffles), ``provenance`` with the ``code`` it was made by, and ``seconds``.
+        shuffles), ``provenance`` with the ``version`` of the claim, and ``seconds``.
     """
     claim, start = claim_named(name), time.monotonic()
     found = claim.measure(bench)
@@ -89,7 +75,7 @@ def measure(name: str, bench: Bench) -> dict:
         rows = [_not_asked(claim) | about]
     return plain({
         "claim": name, "findings": rows, "numbers": found["numbers"], "null": found["null"],
-        "provenance": bench.provenance() | {"code": code_of(claim)}, "seconds": round(time.monotonic() - start, 1),
+        "provenance": bench.provenance() | {"version": claim.version}, "seconds": round(time.monotonic() - start, 1),
     })  # fmt: skip
 
 
@@ -117,48 +103,6 @@ def _not_asked(claim: Claim) -> dict:
     }  # fmt: skip
 
 
-def code_of(claim: Claim) -> str:
-    """Twelve hex digits that change when the code of the claim, or of a room it uses, does; comments, docstrings and refusals do not count."""
-    package = Path(__file__).resolve().parents[1]
-    files = [
-        *_with_what_it_uses(Path(claim.home.__file__)),
-        *(package / f"{room}.py" for room in sorted({*ROOMS, *claim.also})),
-    ]
-    return hashlib.sha256("".join(map(_bare, files)).encode()).hexdigest()[:12]
-
-
-def _with_what_it_uses(file: Path) -> list[Path]:
-    """A module of the claims, and those that it imports from beside it, and they."""
-    found, left = set(), [file]
-    while left:
-        found.add(one := left.pop())
-        nodes = (
-            node for node in ast.walk(ast.parse(one.read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)
-        )
-        left += [
-            path for node in nodes if node.level == 1 and (path := one.with_name(f"{node.module}.py")) not in found
-        ]
-    return sorted(found)
-
-
-def _bare(file: Path) -> str:
-    """A source file without comments, layout, texts that are statements, and refusals of bad input: none of these makes a number."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
-            node.exc = node.exc.func
-        if isinstance(body := getattr(node, "body", None), list):
-            node.body = [one for one in body if not _says_or_refuses(one)]
-    return ast.unparse(tree)
-
-
-def _says_or_refuses(node: ast.stmt) -> bool:
-    """Whether a statement is a text, or ``if ...: raise ...`` and no more."""
-    if isinstance(node, ast.If):
-        return not node.orelse and len(node.body) == 1 and isinstance(node.body[0], ast.Raise)
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-
-
 def results_folder(corpus: Corpus, flow: str, home: Path | None = None) -> Path:
     """Where the full results of a corpus and a flow lie: ``results/CORPUS/FLOW``.
 
@@ -180,7 +124,7 @@ def run_all(bench: Bench, only: str | None = None, home: Path | None = None) -> 
     folder = results_folder(bench.corpus, bench.flow + beside, home)
     for claim in [claim_named(only)] if only else CLAIMS.values():
         path = folder / f"{claim.id}.json"
-        wanted = plain(bench.provenance() | {"code": code_of(claim)})
+        wanted = plain(bench.provenance() | {"version": claim.version})
         if path.is_file() and json.loads(path.read_text())["provenance"] == wanted:
             print(f"{claim.id}: there already", flush=True)
             continue
@@ -193,7 +137,7 @@ def run_all(bench: Bench, only: str | None = None, home: Path | None = None) -> 
 
 
 def full_results(folder: Path) -> dict[str, dict]:
-    """What ``run_all`` wrote into a folder, by claim; each with ``stale``, whether code, flow or listener have changed since."""
+    """What ``run_all`` wrote into a folder, by claim; each with ``stale``, whether the claim's version, flow or listener have changed since."""
     found = {}
     for claim in CLAIMS.values():
         path = folder / f"{claim.id}.json"
@@ -204,11 +148,11 @@ def full_results(folder: Path) -> dict[str, dict]:
 
 
 def is_stale(made_by: dict, claim: Claim) -> bool:
-    """Whether a result's code, the weights that are here under its flow's name, or the listener are others than it was made by."""
+    """Whether a result's version, the weights that are here under its flow's name, or the listener are others than it was made by."""
     folders = [model_folder(made_by["flow"]), *(model_folder(f"{made_by['flow']}-{fold}") for fold in (1, 2, 3, 4))]
     here = [file_hash(one / "model.safetensors") for one in folders if (one / "model.safetensors").is_file()]
     now = {
-        "code": code_of(claim), "listener": load_listener(made_by["corpus"]).origin,
+        "version": claim.version, "listener": load_listener(made_by["corpus"]).origin,
         "depth": plain(asdict(DEPTHS[made_by["depth"]["name"]])), "weights": here or made_by["weights"],
     }  # fmt: skip
     return any(made_by[name] != value for name, value in now.items())

@@ -13,9 +13,10 @@ from .. import judges
 from ..baselines import NOISE
 from ..cards import likelihood as scored
 from ..cards import simpler_models
+from ..checkpoint import model_folder
 from ..evidence import Bench, Round
 from ..findings import Contest, swapped
-from ..glow import dequantize, model_folder
+from ..glow import dequantize
 from ..spectrogram import BINS, FRAMES
 
 PATCHES = 8  # of 64 neighbouring numbers, of each token
