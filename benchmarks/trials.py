@@ -1,88 +1,114 @@
-"""What was tried before the reference flows were trained: short runs, judged on validation speakers.
+"""What was tried before the flows were trained: short runs at the same minutes of one core, judged on validation speakers.
 
-    python benchmarks/trials.py --root LibriSpeech [NAME ...]
+    python benchmarks/trials.py --root LibriSpeech [--minutes 6] [NAME ...]
 
-Every trial sees the same number of pictures of the train speakers of ``cpu-speech``, with a schedule of its own
-length, and is judged by the bits per dimension of validation speakers, as their segments are labelled and 3 ms shorter: labels lie
-on a grid of 10 ms. Results go to ``trials.json``, one at a
-time; a trial that is there already is left out.
+Every trial trains on the train speakers of LibriSpeech for the same processor time of one thread (what other processes
+take does not count), with a schedule of its own length. It is judged by the bits per dimension of validation speakers,
+by the AUC of the discriminator between their tokens and raw samples, and by how far tokens go that are moved three times
+a displacement between two vowels. Results go to ``trials.json``, one at a time; a trial that is there already is left out.
 """
 
 import argparse
 import json
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import torch
 
-from vowelflow.corpus import HOP, save_atomically
+from vowelflow.corpus import save_atomically
+from vowelflow.discriminator import auc
 from vowelflow.glow import GlowConfig
 from vowelflow.references import RECIPES
-from vowelflow.spectrogram import pictures_of
-from vowelflow.training import Profile, train
+from vowelflow.spectrogram import images, usable
+from vowelflow.training import PROFILES, train
 
-PICTURES = 2_800
-BASE = Profile(average=0.99, looked_at=96)
+BASE = PROFILES["vowel"]
 GLOW = GlowConfig()
 TRIALS = {
-    "base: batch 2, rate 3e-3, 5 levels of 8 steps": BASE,
-    "batch 8": replace(BASE, batch=8),
-    "batch 4": replace(BASE, batch=4),
-    "batch 1": replace(BASE, batch=1),
-    "rate 1e-3": replace(BASE, learning_rate=1e-3),
-    "rate 2e-3": replace(BASE, learning_rate=2e-3),
-    "rate 4e-3": replace(BASE, learning_rate=4e-3),
-    "4 steps a level": replace(BASE, glow=replace(GLOW, steps=4)),
+    "base": BASE,
+    "no tails": replace(BASE, glow=replace(GLOW, tail=None)),
+    "tails at 4": replace(BASE, glow=replace(GLOW, tail=4.0)),
+    "no biases by row": replace(BASE, glow=replace(GLOW, rows=False)),
+    "priors of one convolution": replace(BASE, glow=replace(GLOW, prior=0)),
+    "squeeze 4x4 first": replace(BASE, glow=replace(GLOW, squeeze=((4, 4), (2, 2), (2, 2), (2, 2)))),
+    "squeeze 2x2 first, 5 levels": replace(
+        BASE, glow=replace(GLOW, squeeze=((2, 2),) * 5, hidden=(32, 48, 64, 96, 128))
+    ),
+    "squeeze 2x16 first, 3 levels": replace(
+        BASE, glow=replace(GLOW, squeeze=((2, 16), (2, 2), (4, 1)), hidden=(64, 128, 128))
+    ),
     "12 steps a level": replace(BASE, glow=replace(GLOW, steps=12)),
-    "4 levels": replace(BASE, glow=replace(GLOW, levels=4, hidden=(16, 32, 64, 96))),
-    "widths 24 to 128": replace(BASE, glow=replace(GLOW, hidden=(24, 48, 96, 128, 128))),
-    "scale sigmoid": replace(BASE, glow=replace(GLOW, scale="sigmoid")),
-    "couplings see all": replace(BASE, glow=replace(GLOW, reach=1e9)),
-    "couplings see half": replace(BASE, glow=replace(GLOW, reach=4.0)),
-    "levels up or down by 6 dB": replace(BASE, gain_db=6.0),
+    "half the widths": replace(BASE, glow=replace(GLOW, hidden=tuple(width // 2 for width in GLOW.hidden))),
+    "batch 2": replace(BASE, batch=2),
+    "batch 8": replace(BASE, batch=8),
+    "batch 16": replace(BASE, batch=16),
+    "rate 1e-3": replace(BASE, learning_rate=1e-3),
+    "rate 4e-3": replace(BASE, learning_rate=4e-3),
+    "Adamax, rate 4e-3": replace(BASE, optimizer="Adamax", learning_rate=4e-3),
+    "F0 and formants 6 % higher or lower": replace(BASE, speed=0.06),
     "ends as they are labelled": replace(BASE, trim=0),
-    "begins up to 16 ms later": replace(BASE, shift=16),
 }
+SAMPLES = 400  # pictures, and as many real tokens
+FAR = 3  # times a displacement
 
 
 def multiplications(glow: GlowConfig) -> float:
     """Multiply-adds of one inverse, in units of 1e9: those of its convolutions."""
     total, channels, places = 0, 1, glow.size
-    for level, hidden in enumerate(glow.hidden):
-        channels, places = 4 * channels, places // 4
+    for level, (hidden, (rows, columns)) in enumerate(zip(glow.hidden, glow.squeeze)):
+        channels, places = rows * columns * channels, places // (rows * columns)
         coupling = 9 * channels // 2 * hidden + hidden**2 + 9 * hidden * channels
         total += places * glow.steps * (coupling + channels**2)
-        channels //= 2 if level < glow.levels - 1 else 1
+        channels //= 2 if level < len(glow.hidden) - 1 else 1
     return total / 1e9
+
+
+def far(model, speech) -> dict:
+    """What becomes of 10 tokens moved ``FAR`` times each displacement between two vowels: share outside [-0.1, 1.1], largest pixel."""
+    from vowelflow.cards import _directions, _spread
+
+    codes = model.encode(images(speech.draw(10, by=("split",)), observation="vowel"))
+    found = _spread(
+        model.decode(codes + sign * FAR * step) for step in _directions(model, speech)[0] for sign in (1, -1)
+    )
+    return {"outside": found["outside_share"], "largest": found["largest"]}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="default: all")
     parser.add_argument("--root", help="the folder of LibriSpeech")
+    parser.add_argument("--minutes", type=float, default=6, help="of processor time for each trial; default 6")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    speech = RECIPES["cpu-speech"].speech(options.root)
+    speech = usable(RECIPES["speech"].speech(options.root), "vowel")
+    valid = speech.held_out("valid").draw(SAMPLES, by=("split",))
     path = Path(__file__).with_name("trials.json")
     for name in options.names or TRIALS:
-        found = json.loads(path.read_text()) if path.is_file() else {"pictures": PICTURES, "trials": {}}
+        found = json.loads(path.read_text()) if path.is_file() else {"minutes": options.minutes, "trials": {}}
         if name in found["trials"]:
             continue
-        steps = PICTURES // TRIALS[name].batch
-        profile = replace(TRIALS[name], iterations=steps, look=steps, warmup=steps // 14)
         with tempfile.TemporaryDirectory() as folder:
-            model = train(speech, Path(folder), profile)
-            log = pd.read_csv(Path(folder) / "log.csv")
-        valid = speech.held_out("valid").draw(BASE.looked_at, by=("split",))
-        shorter, _ = pictures_of([torch.from_numpy(clip[: -3 * HOP]) for clip in valid.clips(range(len(valid)))])
+            # How many steps fit is measured first, so that the schedule ends when the time does.
+            started = time.thread_time()
+            train(speech, Path(folder) / "first", replace(TRIALS[name], iterations=40, look=40))
+            steps = int(60 * options.minutes / (time.thread_time() - started) * 40)
+            profile = replace(TRIALS[name], iterations=steps, look=steps)
+            model = train(speech, Path(folder) / "trial", profile)
+            log = pd.read_csv(Path(folder) / "trial" / "log.csv")
+        real = images(valid, observation="vowel")
         found["trials"][name] = {
-            "valid": float(log.valid.iloc[-1]),
-            "shorter": model.bits_per_dim(shorter, 1).mean().item(),
-            "steps": steps,
+            "bits": model.bits_per_dim(real, 1).mean().item(),
+            "auc": auc(real, valid.table.speaker.to_numpy(), model.sample(SAMPLES))["auc"],
+            **far(model, speech.split["valid"]),
+            "pictures": steps * profile.batch,
+            "pictures_a_second": steps * profile.batch / (60 * options.minutes),
             "parameters": sum(weight.numel() for weight in model.parameters()),
             "gigamultiplications": round(multiplications(profile.glow), 2),
+            "train": float(log.train.iloc[-1]),
         }
         found |= {"fingerprint": speech.fingerprint}
         save_atomically(path, lambda temporary: temporary.write_text(json.dumps(found, indent=2) + "\n"))  # noqa: B023

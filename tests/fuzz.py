@@ -19,14 +19,29 @@ from safetensors.torch import save
 from conftest import text_grid
 
 with atheris.instrument_imports(include=["vowelflow", "praatio", "safetensors", "csv", "json", "zipfile"]):
-    from vowelflow import clips, glow, layouts, listener
+    from vowelflow import checkpoint, clips, glow, layouts, listener
     from vowelflow.corpus import InputError
 
 HOME = Path(__file__).resolve().parents[1]
 PLACE = Path(tempfile.mkdtemp())
 SMALL = {"levels": 2, "steps": 1, "hidden": [4, 4], "side": 8}
-WEIGHTS = save(glow.Glow(glow.glow_config({"glow": SMALL})).state_dict())
-NAMES = ["glow", "sha256", "levels", "steps", "hidden", "side", "frames", "scale", "reach", "another"]
+WEIGHTS = save(glow.Glow(checkpoint.glow_config({"glow": SMALL})).state_dict())
+NAMES = [
+    "glow",
+    "sha256",
+    "levels",
+    "squeeze",
+    "steps",
+    "hidden",
+    "side",
+    "frames",
+    "prior",
+    "tail",
+    "rows",
+    "scale",
+    "reach",
+    "another",
+]
 
 
 def labels(data):
@@ -51,7 +66,7 @@ def config(data):
             inside[draw.PickValueInList(NAMES)] = value(draw)
         data = json.dumps(about).encode()
     (PLACE / "model.safetensors").write_bytes(WEIGHTS)
-    written("config.json", data, lambda path: glow.load_model(PLACE))
+    written("config.json", data, lambda path: checkpoint.load_model(PLACE))
 
 
 def value(draw):
@@ -66,7 +81,7 @@ def value(draw):
 def weights(data):
     """Weights whose hash is right, so that nothing but their content can be at fault."""
     (PLACE / "config.json").write_text(json.dumps({"glow": SMALL, "sha256": hash_of(data)}))
-    written("model.safetensors", data, lambda path: glow.load_model(PLACE))
+    written("model.safetensors", data, lambda path: checkpoint.load_model(PLACE))
 
 
 def ears(data):

@@ -226,16 +226,6 @@ def test_a_shuffle_is_an_effect_to_a_t_test_over_speakers_and_not_to_other_shuff
     assert nulls.rank(10.0, fakes.mean(1)) == 1 / 201 and nulls.rank(-10.0, fakes.mean(1)) == 1
 
 
-def test_code_is_that_of_a_claims_own_modules(tmp_path):
-    names = {name: {path.stem for path in claims._with_what_it_uses(path)} for name in ("lines", "directions", "denoising")
-             if (path := (claims.Path(claims.__file__).parent / f"{name}.py"))}  # fmt: skip
-    assert names == {
-        "lines": {"lines"},
-        "directions": {"directions", "lines", "nulls"},
-        "denoising": {"denoising", "nulls"},
-    }
-
-
 def test_an_interval_that_ends_at_zero_is_an_interval():
     found = {
         "a": {"estimate": 0.1, "low": 0.0, "high": 0.2, "clusters": 9},

@@ -130,7 +130,7 @@ def test_a_reference_model_is_trained_and_measured_by_its_recipe(klatt, monkeypa
     assert cli.main(["train", "smoke-two", "--vowels", "all"]) == 2
     assert "the recipe of smoke-two sets corpus, vowels and profile; leave them out" in capsys.readouterr().err
     assert cli.main(["train", "cpu-martian"]) == 2
-    assert "no reference model 'cpu-martian'; there are cpu-speech" in capsys.readouterr().err
+    assert "no reference model 'cpu-martian'; there are speech, " in capsys.readouterr().err
     Path("build/models/smoke-two").rename("build/models/own")
     speech = recipe.speech()
     monkeypatch.setattr("vowelflow.readers.load_corpus", lambda name, root, labels: speech)
@@ -157,7 +157,7 @@ def test_a_training_that_gives_up_or_is_stopped_says_so(klatt, monkeypatch, tmp_
     monkeypatch.setattr("vowelflow.readers.load_corpus", lambda name, root, phones: klatt)
     for error, code in ((TrainingError("no gradient"), 1), (KeyboardInterrupt("stopped after step 3"), 130)):
 
-        def give_up(*given, error=error):
+        def give_up(*given, error=error, **more):
             raise error
 
         monkeypatch.setattr(training, "train", give_up)

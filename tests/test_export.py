@@ -13,7 +13,7 @@ from vowelflow.glow import Glow, GlowConfig, random_code
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    made = Glow(GlowConfig(levels=2, steps=2, hidden=(6, 8), side=16))
+    made = Glow(GlowConfig(16, 16, squeeze=((2, 4), (2, 1)), steps=2, hidden=(6, 8)))
     made.initialise(torch.rand(8, 1, 16, 16))
     for weight in made.parameters():
         weight.data += 0.1 * torch.randn_like(weight)

@@ -66,7 +66,7 @@ def test_real_speech_uses_the_flow_that_never_met_its_test_speakers(klatt, met):
 
 
 def test_recipes(klatt, monkeypatch):
-    with pytest.raises(InputError, match="no reference model 'cpu-martian'; there are cpu-speech, "):
+    with pytest.raises(InputError, match="no reference model 'cpu-martian'; there are speech, "):
         recipe_named("cpu-martian")
     assert recipe_named("cpu-speech-crop").settings().glow.frames == 64
     assert recipe_named("cpu-speech-noise").settings().noise_db

@@ -17,7 +17,7 @@ def pictures(klatt):
 @pytest.fixture(scope="module")
 def flow(pictures):
     torch.manual_seed(0)
-    model = Glow(GlowConfig(levels=3, steps=1, hidden=(4, 4, 4))).eval().requires_grad_(False)
+    model = Glow(GlowConfig(288, 288, squeeze=((2, 2),) * 3, steps=1, hidden=(4, 4, 4))).eval().requires_grad_(False)
     model.initialise(dequantize(pictures))
     return model
 

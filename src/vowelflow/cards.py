@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
@@ -18,9 +19,10 @@ from safetensors.torch import load_file
 
 from .baselines import LOST, densities, rescued
 from .checkpoint import file_hash, glow_config, load_model, models_folder
-from .corpus import FRAMES, Corpus, InputError, save_atomically
+from .corpus import FRAMES, RATE, Corpus, InputError, save_atomically
+from .discriminator import auc, controls
 from .factors import direction, line, random_direction
-from .glow import Glow
+from .glow import Glow, dequantize
 from .judges import interval
 from .references import unseen
 from .spectrogram import FLOOR_DB, PADDED, Observation, batches, central, frame_count, images, observation_of, usable
@@ -28,6 +30,7 @@ from .training import Profile, untrained_flow
 
 MIDDLE = 64  # frames of a segment's middle, where there is no padding
 POINTS = 11  # of a line between two tokens
+TOKENS = 10  # that are moved along each direction
 PASSES = 5000  # through the flow, at most, for the draws of noise of one group of speakers
 FITTED, CHOSEN = 2000, 100  # train and validation pictures at most for simpler models: they must fit into memory
 
@@ -58,13 +61,13 @@ def measure(
     needed = {"corpus", "fingerprint", "speakers", "profile", "segments", "vowels", "licence", "steps"}
     if missing := needed - trained_on.keys():
         raise InputError(f"{folder / 'config.json'} does not say {', '.join(sorted(missing))}; fetch it or train again")
+    seen = _observation(model)
+    corpus = usable(corpus, seen)
     if trained_on["fingerprint"] != corpus.fingerprint:
         raise InputError(
             f"{folder} was trained on {trained_on['corpus']} with the fingerprint {trained_on['fingerprint']}, and this "
             f"is {corpus.name} with {corpus.fingerprint}; give the same recordings and vowels"
         )
-    seen = _observation(model)
-    corpus = usable(corpus, seen)
     heard = {split: corpus.held_out(split) for split in ("train", "valid", "test")}
     heard["train"] = heard["train"].draw(tokens, by=("split",))
     heard |= {other.name: usable(unseen(trained_on, other).distinct(), seen) for other in others}
@@ -77,13 +80,15 @@ def measure(
     old = json.loads((folder / "metrics.json").read_text()) if (folder / "metrics.json").is_file() else {}
     weights, kept = file_hash(folder / "model.safetensors"), {}
     if old.get("sha256") == weights:
-        if old["exactness"]["tokens"] >= min(tokens, len(corpus)):
+        if "off_the_data" in old["exactness"] and old["exactness"]["tokens"] >= min(tokens, len(corpus)):
             kept["exactness"] = old["exactness"]
         if (
-            old["stability"]["samples"]["pictures"] >= samples
+            "steps of pictures" in old["stability"]
+            and old["stability"]["samples"]["pictures"] >= samples
             and old["stability"]["lines"]["pictures"] >= lines * POINTS
         ):
             kept["stability"] = old["stability"]
+        kept["discriminator"] = old.get("discriminator")
     metrics = {
         "sha256": weights,
         "bits_per_dim": {
@@ -95,6 +100,7 @@ def measure(
         "exactness": kept.get("exactness") or exactness(model, corpus.take(_some(len(corpus), tokens))),
         "stability": kept.get("stability") or stability(model, corpus, samples, lines),
         "memory": memory(model, fitted, heard["test"]),
+        "discriminator": kept.get("discriminator") or samples_beside_real(model, corpus),
         "looks_at_test_speakers": [
             *old.get("looks_at_test_speakers", []),
             {"date": date.today().isoformat(), "sha256": weights},
@@ -103,6 +109,7 @@ def measure(
     if corpus.name != "klatt":  # which is generated, not read
         used = corpus.table.groupby(["corpus", "split", "speaker", "utterance"], as_index=False).size()
         save_atomically(folder / "utterances.csv", lambda path: used.to_csv(path, index=False))
+    save_atomically(folder / "samples.png", lambda path: save_samples(model, corpus, path))
     save_atomically(folder / "metrics.json", lambda path: path.write_text(json.dumps(metrics, indent=2) + "\n"))
     save_atomically(folder / "README.md", lambda path: path.write_text(_card(folder, metrics)))
     return metrics
@@ -149,12 +156,34 @@ def likelihood(model: Glow, speech: Corpus, draws: int, rivals: dict[str, Callab
     each = pd.concat(rows, ignore_index=True)
     raw = each.flow
     each["flow"] = rescued(torch.from_numpy(raw.to_numpy(copy=True)), model.config.size).numpy()
-    means = each.groupby(speech.table.speaker.to_numpy()).mean()
+    speakers = speech.table.speaker.to_numpy()
+    seconds = ((speech.table.end - speech.table.start) / RATE).to_numpy()
+    kilobits = each.mul(model.config.size / 1000 / seconds, axis=0).groupby(speakers).mean()
+    means = each.groupby(speakers).mean()
     found = _over_speakers(means.pop("flow").to_dict()) | {"tokens": len(speech), "draws": draws}
     found |= {"worst": float(raw.max()), "lost": int((raw > 8).sum())}
+    found["kilobits"] = _over_speakers(kilobits.flow.to_dict())
+    found["FLAC"] = _flac(speech, model.config.size)
     if "middle" in means:
         found["middle"] = _over_speakers(means.pop("middle").dropna().to_dict())
-    return found | {"rivals": {name: _over_speakers(means[name].to_dict()) for name in means}}
+    rivals = {name: _over_speakers(means[name].to_dict()) | {"kilobits": interval(kilobits[name])} for name in means}
+    return found | {"rivals": rivals}
+
+
+def _flac(speech: Corpus, size: int) -> dict:
+    """What a lossless audio coder pays for the samples of the segments, phase included: each speaker's end to end, as FLAC.
+
+    ``kilobits`` a second of speech, and the same as bits for each of the ``size`` pixels of a picture: ``bits``.
+    """
+    import soundfile
+
+    kilobits, bits = {}, {}
+    for speaker, rows in speech.table.groupby("speaker").indices.items():
+        sound, file = np.concatenate([speech.sound(row) for row in rows]), io.BytesIO()
+        soundfile.write(file, sound, RATE, format="FLAC", subtype="PCM_16")
+        kilobits[speaker] = 8 * file.tell() / 1000 / (len(sound) / RATE)
+        bits[speaker] = 8 * file.tell() / len(rows) / size
+    return {"kilobits": _over_speakers(kilobits), "bits": _over_speakers(bits)}
 
 
 def _over_speakers(values: dict[str, float]) -> dict | None:
@@ -244,7 +273,23 @@ def exactness(model: Glow, corpus: Corpus) -> dict:
         errors["float32_reordered"] = max(errors["float32_reordered"], reordered)
         code = precise.encode(pictures)
         errors["float64"] = max(errors["float64"], _difference(precise.decode(code), code.image))
-    return errors | {"tokens": len(tokens)}
+    return errors | {"tokens": len(tokens), "off_the_data": off_the_data(model, tokens)}
+
+
+@torch.no_grad()
+def off_the_data(model: Glow, tokens: Corpus, count: int = 16) -> dict[str, float]:
+    """Greatest difference of a pixel after a round trip in float32, for pictures that no training has: nothing may explode."""
+    vowels = images(tokens.take(_some(len(tokens), count)), observation=_observation(model))
+    odd = {
+        "upside-down vowels": vowels.flip(2),
+        "silence": torch.zeros_like(vowels),
+        "white noise": torch.rand(vowels.shape, generator=torch.Generator().manual_seed(0)),
+    }
+    differences = {}
+    for name, pictures in odd.items():
+        y = dequantize(pictures).to(model.top)
+        differences[name] = _difference(model.inverse(model.flat(y)), y)
+    return differences
 
 
 def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
@@ -262,20 +307,59 @@ def stability(model: Glow, corpus: Corpus, samples: int, lines: int, points: int
     tokens = usable(corpus, _observation(model))
     held_out = tokens.held_out("test")
     speech = held_out if len(held_out) else tokens
-    codes = model.encode(images(speech, observation=_observation(model)))
+    pictures = images(speech, observation=_observation(model))
+    codes = model.encode(pictures)
     rng = np.random.default_rng(0)
     pairs = [rng.choice(len(codes), 2, replace=len(codes) < 2) for _ in range(lines)]
     paths = (line(codes[one], codes[other], points) for one, other in pairs)
-    some = codes.flat[_some(len(codes), 8)]
+    some = codes[_some(len(codes), TOKENS)]
     draws = ((min(50, samples - start), start // 50) for start in range(0, samples, 50))
-    steps = (some + sign * step * found for found in _directions(model, corpus) for sign in (1, -1))
+    of_codes, of_pictures = _directions(model, corpus)
+    steps = (some.flat + sign * step * found for found in of_codes for sign in (1, -1))
+    shifted = (
+        some.image + sign * step * found.view(1, *some.image.shape[1:]) for found in of_pictures for sign in (1, -1)
+    )
     return {
         "worst_condition": worst_condition(model),
         "tokens_of": "test speakers" if speech is held_out else "all speakers",
         "samples": _spread(model.sample(count, seed=seed) for count, seed in draws),
         "lines": _spread(model.decode(path) for path in paths),
         "steps": _spread(model.decode(moved) for moved in steps),
+        "steps of pictures": _spread(shifted),
     }
+
+
+def samples_beside_real(model: Glow, corpus: Corpus, count: int = 400, seed: int = 0) -> dict:
+    """Whether the discriminator tells raw samples of temperature 1 from tokens of validation speakers, with its controls.
+
+    ``floor`` is what real training tokens score, which a perfect flow would reach; ``real`` other tokens of validation
+    speakers, against which every control stands, too. Fewer tokens than ``count`` are taken where there are fewer, and none of a single validation speaker.
+    """
+    seen = _observation(model)
+    valid, train = corpus.held_out("valid"), corpus.split["train"]
+    order = np.random.default_rng(seed).permutation(len(valid))
+    first, second = valid.take(order[:count]), valid.take(order[count : 2 * count])
+    real, speakers = images(first, observation=seen), first.table.speaker.to_numpy()
+    if first.table.speaker.nunique() < 2:
+        return {"tokens": 0}  # nobody is left to score on
+    found = {"tokens": len(real), "samples": auc(real, speakers, model.sample(len(real), seed=seed), seed=seed)}
+    for name, tokens in (("floor", train.draw(len(real), ("split",), seed)), ("real", second)):
+        if len(tokens):
+            found[name] = auc(real, speakers, images(tokens, observation=seen), tokens.table.speaker.to_numpy(), seed)
+    made = {name: make(len(real)) for name, make in controls(real, seed).items()}
+    return found | {name: auc(real, speakers, pictures, seed=seed, fits=2) for name, pictures in made.items()}
+
+
+def save_samples(model: Glow, corpus: Corpus, path: Path, count: int = 48) -> None:
+    """A page of pictures: unselected samples, the training token nearest to each, and real tokens of validation speakers."""
+    from .figures import sample_page
+
+    seen = _observation(model)
+    train = corpus.split["train"].draw(FITTED, by=("split",))
+    learned, samples = images(train, observation=seen), model.sample(count, seed=1).clamp(0, 1)
+    nearest = torch.cdist(samples.flatten(1), learned.flatten(1)).argmin(1)
+    real = images(corpus.held_out("valid").draw(count, by=("split",)), observation=seen)
+    sample_page({"samples": samples, "nearest training tokens": learned[nearest], "real tokens": real}, path)
 
 
 def memory(model: Glow, seen: torch.Tensor, held_out: Corpus, count: int = 200) -> dict:
@@ -300,16 +384,20 @@ def worst_condition(model: Glow) -> float:
     return max(torch.linalg.cond(weight.detach().double()).item() for weight in weights)
 
 
-def _directions(model: Glow, corpus: Corpus) -> list[torch.Tensor]:
+def _directions(model: Glow, corpus: Corpus) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Displacements between every two vowels, and the sexes, of codes and of pictures; and a random one of equal norm each."""
     speech = corpus.split["train"] if len(corpus.split["train"]) else corpus
     speech = usable(speech, _observation(model)).draw(500, by=("split",))
-    codes, table = model.encode(images(speech, observation=_observation(model))).flat, speech.table
-    found = []
-    for factor in ("phone", "sex"):
-        for one, other in combinations(sorted(table[factor].unique()), 2):
-            rows = [torch.from_numpy(np.flatnonzero(table[factor] == name)) for name in (one, other)]
-            found.append(direction(codes[rows[0]], codes[rows[1]]))
-    return found + [random_direction(found[0] if found else torch.ones_like(codes[:1]))]
+    codes, table = model.encode(images(speech, observation=_observation(model))), speech.table
+    both = []
+    for space in (codes.flat, codes.image.flatten(1)):
+        found = []
+        for factor in ("phone", "sex"):
+            for one, other in combinations(sorted(table[factor].unique()), 2):
+                rows = [torch.from_numpy(np.flatnonzero(table[factor] == name)) for name in (one, other)]
+                found.append(direction(space[rows[0]], space[rows[1]]))
+        both.append(found + [random_direction(found[0] if found else torch.ones_like(space[:1]))])
+    return tuple(both)
 
 
 def _some(count: int, wanted: int) -> np.ndarray:
@@ -336,7 +424,8 @@ def _card(folder: Path, metrics: dict) -> str:
     pictures = config.get("pictures", config["steps"] * config["profile"]["batch"])
     halves = any(value.dtype == torch.float16 for value in load_file(folder / "model.safetensors").values())
     rows = [
-        f"| {split} | {_told(row)} | {_told(row.get('middle'))} | {_told(best[1])} ({best[0]}) "
+        f"| {split} | {_told(row)} | {_told(row['kilobits'], 1)} | {_told(row.get('middle'))} | {_told(best[1])} ({best[0]}) "
+        f"| {_told(row['FLAC']['kilobits'], 1)} "
         f"| {row['worst']:.2f} | {row['lost']} | {row['clusters']} | {row['tokens']:,} | {row['draws']} |"
         for split, row in metrics["bits_per_dim"].items()
         for best in [min(row["rivals"].items(), key=lambda rival: rival[1]["estimate"])]
@@ -345,8 +434,16 @@ def _card(folder: Path, metrics: dict) -> str:
         "samples": "samples of temperature 1",
         "lines": f"straight lines between tokens of {metrics['stability']['tokens_of']}",
         "steps": "three times a direction, both ways",
+        "steps of pictures": "pictures moved three times their own displacements, both ways",
     }
+    told_apart = metrics["discriminator"]
+    discriminated = [
+        f"| {name} | {row['auc']:.3f} | {min(row['fits']):.3f} to {max(row['fits']):.3f} |"
+        for name, row in told_apart.items()
+        if name != "tokens"
+    ]
     exact = metrics["exactness"]
+    off = ", ".join(f"{name} {value:.1e}" for name, value in exact["off_the_data"].items())
     limits = [
         f"| {text} | {row['pictures']:,} | {row['not_finite']} | {row['outside_share']:.4%} | {row['largest']:.3g} |"
         for text, row in ((text, metrics["stability"][kind]) for kind, text in kinds.items())
@@ -373,19 +470,31 @@ nothing of costs 8 bits; how many of these there are is under "lost", and what t
 "middle" has what the flow allocates to the middle {MIDDLE} ms of segments that are as long. Beside it
 the best of a diagonal Gaussian, probabilistic PCA, a Gaussian mixture and the flow before training.
 
-| speakers | bits | middle | best simple model | worst token | lost | number | tokens | draws |
-|---|---|---|---|---|---|---|---|---|
+| speakers | bits per dimension | kilobits per second | middle | best simple model | FLAC, kilobits per second | worst token | lost | number | tokens | draws |
+|---|---|---|---|---|---|---|---|---|---|---|
 {chr(10).join(rows)}
 
 Greatest difference between a picture and its decoded code, {exact["tokens"]:,} tokens: {exact["float32"]:.1e} in float32
 ({exact["float32_reordered"]:.1e} in another order and batch), {exact["float64"]:.1e} in float64. Largest condition of a 1x1
-convolution: {metrics["stability"]["worst_condition"]:.2f}.
+convolution: {metrics["stability"]["worst_condition"]:.2f}. Of pictures unlike any it learned from, in float32: {off}.
 
 | decoded | pictures | pixels not finite | outside [-0.1, 1.1] | largest pixel |
 |---|---|---|---|---|
 {chr(10).join(limits)}
 
+## Samples
+
+![Unselected samples, the training token nearest to each, and real tokens](samples.png)
+
 {_memory(metrics["memory"])}
+
+AUC of a small network that tells pictures from {told_apart["tokens"]} tokens of validation speakers, on speakers it was not fitted on: mean and
+range of its fits. 0.5 cannot be told from real tokens, 1 always is. *floor* are real training tokens, which a perfect flow would
+reach; *real* are other tokens of the same speakers; below these are the controls that must come out near 1.
+
+| pictures | AUC | fits |
+|---|---|---|
+{chr(10).join(discriminated)}
 
 ## Speakers
 
@@ -413,9 +522,9 @@ def _memory(found: dict) -> str:
     )
 
 
-def _told(row: dict | None) -> str:
+def _told(row: dict | None, digits: int = 3) -> str:
     """An estimate with its interval, if it has one."""
     if not row:
         return "-"
-    ends = "" if row["low"] is None else f" ({row['low']:.3f} to {row['high']:.3f})"
-    return f"{row['estimate']:.3f}{ends}"
+    ends = "" if row["low"] is None else f" ({row['low']:.{digits}f} to {row['high']:.{digits}f})"
+    return f"{row['estimate']:.{digits}f}{ends}"

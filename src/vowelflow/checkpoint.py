@@ -104,7 +104,13 @@ def write_tensors(path: Path, tensors: dict, about: dict | None = None) -> Path:
 
 def glow_config(config: dict) -> GlowConfig:
     """The shape of a flow, from its ``config.json``."""
-    shape = {"side": 288, "frames": 288, "scale": "tanh", "reach": 8.0, "tail": None} | config["glow"]
+    shape = {
+        "side": 288,
+        "frames": config["glow"].get("side", 288),
+        "scale": "tanh",
+        "reach": 8.0,
+        "tail": None,
+    } | config["glow"]
     levels = shape.pop("levels", len(shape["hidden"]))
     if "squeeze" not in shape:
         shape |= {"squeeze": [(2, 2)] * levels} | FIRST_EDITION

@@ -252,7 +252,9 @@ def _positive(text: str) -> float:
 def _add_speech(parser: argparse.ArgumentParser, profiles=PROFILES, profile: str = "cpu") -> None:
     parser.add_argument("--corpus", metavar="NAME", default="auto", help=f"{CORPORA}; default: auto")
     parser.add_argument("--root", metavar="DIR", help=ROOT)
-    parser.add_argument("--profile", choices=profiles, default=profile, help=f"how large and how long; default: {profile}")
+    parser.add_argument(
+        "--profile", choices=profiles, default=profile, help=f"how large and how long; default: {profile}"
+    )
     parser.add_argument("--seed", type=_seed, default=0, help="default: 0")
 
 

@@ -32,7 +32,14 @@ class SmallCNN(nn.Sequential):
         super().__init__(*layers, nn.AdaptiveAvgPool2d((4, 3)), nn.Flatten(), nn.Dropout(0.3), nn.Linear(12 * width, 1))
 
 
-def auc(real: torch.Tensor, speakers: np.ndarray, made: torch.Tensor, seed: int = 0, fits: int = FITS) -> dict:
+def auc(
+    real: torch.Tensor,
+    speakers: np.ndarray,
+    made: torch.Tensor,
+    makers: np.ndarray | None = None,
+    seed: int = 0,
+    fits: int = FITS,
+) -> dict:
     """How well real pictures are told from made ones: AUC on speakers that no fit has seen.
 
     Half of the speakers, and half of what was made, fit the network; the other halves are scored. What is made is
@@ -40,7 +47,8 @@ def auc(real: torch.Tensor, speakers: np.ndarray, made: torch.Tensor, seed: int 
 
     Args:
         real: pictures ``(n, 1, side, frames)``; ``speakers`` ``(n,)`` says whose they are.
-        made: pictures of the method, of any number; as many as the real ones are best.
+        made: pictures of the method, of any number; as many as the real ones are best. Where they are tokens, too,
+            ``makers`` says whose they are, and no speaker is in both halves.
         fits: fits with other halves and another start each.
 
     Returns:
@@ -49,10 +57,12 @@ def auc(real: torch.Tensor, speakers: np.ndarray, made: torch.Tensor, seed: int 
     each = []
     for fit in range(fits):
         rng = np.random.default_rng([seed, fit])
-        people = rng.permutation(np.unique(speakers))
-        fitted, order = np.isin(speakers, people[: len(people) // 2]), rng.permutation(len(made))
-        half = len(made) // 2
-        each.append(_one_fit(real[fitted], made[order[:half]], real[~fitted], made[order[half:]], seed + fit))
+        others = np.setdiff1d(speakers[:0] if makers is None else makers, speakers)
+        groups = [rng.permutation(people) for people in (np.unique(speakers), others)]
+        chosen = np.concatenate([people[: len(people) // 2] for people in groups])
+        fitted, learned = np.isin(speakers, chosen), np.arange(len(made)) < len(made) // 2
+        learned = rng.permutation(learned) if makers is None else np.isin(makers, chosen)
+        each.append(_one_fit(real[fitted], made[learned], real[~fitted], made[~learned], seed + fit))
     return {"auc": float(np.mean(each)), "fits": each}
 
 

@@ -96,6 +96,27 @@ def spectrograms(pictures, titles, columns: int = 5, milliseconds: int = FRAMES,
     return figure
 
 
+def sample_page(groups: dict[str, np.ndarray], path, columns: int = 24) -> None:
+    """A page of small pictures ``(n, 1, side, frames)`` without axes, one block for each name, written as PNG to ``path``."""
+    blocks = []
+    for pictures in groups.values():
+        inside = np.clip(np.asarray(pictures)[:, 0, :BINS][:, ::-1], 0, 1)
+        framed = np.pad(inside, ((0, -len(inside) % columns), (0, 6), (0, 4)), constant_values=1.0)
+        rows = framed.reshape(-1, columns, *framed.shape[1:]).transpose(0, 2, 1, 3)
+        blocks.append(rows.reshape(rows.shape[0] * rows.shape[1], -1))
+    heights = [len(block) for block in blocks]
+    figure, axes = plt.subplots(
+        len(blocks), 1, figsize=(12, 12 * sum(heights) / blocks[0].shape[1] + 0.4 * len(blocks)), height_ratios=heights
+    )
+    for axis, block, name in zip(np.atleast_1d(axes), blocks, groups):
+        axis.imshow(block, cmap="magma", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+        axis.set_title(name, loc="left", fontsize=10)
+        axis.axis("off")
+    figure.tight_layout(pad=0.3)
+    figure.savefig(path, dpi=110, format="png")
+    plt.close(figure)
+
+
 def allocation(pictures, maps, titles):
     """Pictures ``(n, 1, 288, 288)``, and below each the bits ``(n, 288, 288)`` that its pixels get, each row with a colour bar."""
     count = len(titles)

@@ -43,9 +43,9 @@ class GlowConfig:
 
     side: int = VOWEL.side  # pixels of a picture from low to high frequency,
     frames: int = VOWEL.frames  # and along time
-    squeeze: tuple[tuple[int, int], ...] = ((4, 4), (2, 2), (2, 2), (2, 2))  # pixels that become channels, by level
+    squeeze: tuple[tuple[int, int], ...] = ((2, 8), (2, 2), (2, 2), (4, 1))  # pixels that become channels, by level
     steps: int = 8  # of each level
-    hidden: tuple[int, ...] = (64, 96, 128, 128)  # width of the couplings' networks, by level
+    hidden: tuple[int, ...] = (64, 96, 128, 112)  # width of the couplings' networks, by level
     prior: int = 64  # width of the network of a split's prior; 0 for a single convolution
     tail: float | None = 2.0  # couplings scale what is within so much of 0, and only shift the rest; None: no tails
     rows: bool = True  # whether networks have biases of their own for every row, that is, frequency
@@ -292,7 +292,7 @@ def unsqueeze(x: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
     """The inverse of ``squeeze``."""
     batch, channels, height, width = x.shape
     blocks = x.reshape(batch, channels // (rows * columns), rows, columns, height, width)
-    return blocks.permute(0, 1, 4, 2, 5, 3).reshape(batch, -1, height * rows, width * columns)
+    return blocks.permute(0, 1, 4, 2, 5, 3).flatten(4).flatten(2, 3)
 
 
 class Glow(nn.Module):

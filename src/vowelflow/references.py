@@ -48,7 +48,7 @@ RECIPES = {
     "speech-seed-2": replace(SPEECH, iterations=37_500, snapshots=(), seed=2),
     "speech-noise": replace(SPEECH, profile="vowel-noise", iterations=25_000, snapshots=(), start_from="speech"),
     "speech-padded": replace(SPEECH, profile="padded", iterations=15_000, snapshots=()),
-    "klatt": Recipe("klatt", "five", "vowel", 25_000),
+    "klatt": Recipe("klatt", "five", "vowel", 12_500),
     "timit": Recipe("timit", "all", "vowel", 125_000),  # no weights: its licence does not let them be passed on
     # The first edition's, until nothing is measured with them.
     "cpu-speech": FIRST,

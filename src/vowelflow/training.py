@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -64,11 +65,12 @@ class Profile:
     iterations: int = 12_500  # optimizer steps, the horizon of the schedule
     batch: int = 4  # pictures a step, over all devices
     pieces: int = 1  # in which a device goes through its share of a batch (gradient accumulation)
+    optimizer: str = "Adam"  # or Adamax
     learning_rate: float = 2e-3
     warmup: int = 100  # steps of linear rise
     decay: float = 0.3  # the share of the steps, at the end, over which the rate falls to nothing by a cosine
     clip: float = 100.0  # largest norm of a gradient, of bits per dimension times 100
-    average: float = 0.999  # of the exponential moving average of weights that analysis uses
+    average: float = 0.9995  # of the exponential moving average of weights that analysis uses
     autocast: bool | None = None  # bfloat16 in the coupling networks, in training only; None: where it is faster
     checkpoint: int = 0  # steps whose inner activations are computed again rather than kept; 0 keeps all
     look: int = 500  # steps between looks at the validation speakers, and checkpoints
@@ -93,12 +95,12 @@ FIRST_GLOW = GlowConfig(
     288, 288, squeeze=((2, 2),) * 5, hidden=(16, 32, 64, 96, 128), prior=0, tail=None, rows=False
 )  # fmt: skip
 CPU = Profile(
-    FIRST_GLOW, 24_000, batch=2, learning_rate=3e-3, warmup=400, decay=1.0, clip=50.0, looked_at=64
+    FIRST_GLOW, 24_000, batch=2, learning_rate=3e-3, warmup=400, decay=1.0, clip=50.0, average=0.999, looked_at=64
 )  # fmt: skip
 PROFILES = {
     "vowel": VOWEL_PROFILE,
     "vowel-noise": replace(VOWEL_PROFILE, noise_db=(0.0, 20.0)),  # hears noise, for the paper's section 4.5
-    "padded": replace(VOWEL_PROFILE, glow=GlowConfig(288, 288, squeeze=((4, 4), (2, 2), (2, 2), (2, 2)))),
+    "padded": replace(VOWEL_PROFILE, glow=GlowConfig(288, 288)),
     "cpu": CPU,
     "cpu-noise": replace(CPU, noise_db=(0.0, 20.0)),
     "cpu-crop": replace(CPU, glow=replace(CPU.glow, frames=64)),  # sees the middle 64 ms, and no padding
@@ -257,7 +259,8 @@ class _Run:
     def __init__(self, model: Glow, profile: Profile, identity: str):
         self.model = model.train().requires_grad_(True)
         self.average, self.best = (deepcopy(model).eval().requires_grad_(False) for _ in range(2))
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=profile.learning_rate, fused=True)
+        kinds = {"Adam": partial(torch.optim.Adam, fused=True), "Adamax": torch.optim.Adamax}
+        self.optimizer = kinds[profile.optimizer](model.parameters(), lr=profile.learning_rate)
         self.profile, self.identity = profile, identity
         self.autocast = profile.autocast  # None until ``settle`` has found what is faster
         self.step, self.seconds, self.best_bits = 0, 0.0, math.inf
