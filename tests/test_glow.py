@@ -27,7 +27,7 @@ from vowelflow.glow import (
 )
 
 SMALL = GlowConfig(8, 8, squeeze=((4, 2), (1, 2)), steps=2, hidden=(6, 8), prior=5, tail=1.0)
-FIRST = replace(SMALL, squeeze=((2, 2), (2, 2)), prior=0, tail=None, rows=False)  # as the first edition's flows
+FIRST = replace(SMALL, squeeze=((2, 2), (2, 2)), prior=0, tail=None, last=3)  # as the first edition's flows
 SIGMOID = replace(FIRST, scale="sigmoid")
 CONFIGS = pytest.mark.parametrize("config", [SMALL, FIRST, SIGMOID], ids=["tails", "first", "sigmoid"])
 
@@ -87,9 +87,13 @@ def test_log_determinant_of_every_layer_is_that_of_its_jacobian(kind, config):
     model = unsettled(config).double()
     mix, coupling = model.levels[0][1]
     channels, rows, columns = 2 * model.shapes[0][0], *model.shapes[0][1:]
-    stays = torch.randn(1, channels // 2, rows, columns, dtype=torch.float64)
-    layer = {"mix": mix, "coupling": coupling, "whiten": lambda x: model.whiten[0](x, stays)}[kind]
-    x = torch.randn(1, channels // (2 if kind == "whiten" else 1), rows, columns, dtype=torch.float64)
+    stays = torch.randn(1, rows, columns, channels // 2, dtype=torch.float64)
+    layer = {
+        "mix": lambda x: model.through([(mix, lambda x, _: (x, x.new_zeros(x.shape[:3])))], x, False),
+        "coupling": coupling,
+        "whiten": lambda x: model.whiten[0](x, stays),
+    }[kind]
+    x = torch.randn(1, rows, columns, channels // (2 if kind == "whiten" else 1), dtype=torch.float64)
     jacobian = torch.autograd.functional.jacobian(lambda flat: layer(flat.view_as(x))[0].flatten(), x.flatten())
     stated = torch.as_tensor(layer(x)[1]).expand(1, rows, columns).sum().item()
     assert abs(stated) > 0.01
@@ -108,7 +112,8 @@ def test_the_density_of_a_small_flow_integrates_to_one(tail):
         for first in steps:
             grid = torch.cartesian_prod(first[None], steps, steps, steps) @ spread.T + drawn.mean(0)
             total += model.log_likelihood(grid.view(-1, 1, 2, 2)).exp().sum()
-    assert (total * spread.diagonal().prod() * 0.5**4).item() == pytest.approx(1, abs=1e-3)
+    # where tails begin, the density jumps, and a grid sums jumps less exactly
+    assert (total * spread.diagonal().prod() * 0.5**4).item() == pytest.approx(1, abs=5e-3 if tail else 1e-3)
 
 
 def test_likelihood_is_the_change_of_variables(small, pictures):
@@ -142,12 +147,12 @@ def test_shifts_do_not_run_away(pictures):
     """Whatever reaches a coupling, its network sees no more than ``reach``."""
     torch.manual_seed(0)
     coupling = unsettled(replace(FIRST, squeeze=((2, 2),), steps=1, hidden=(6,))).levels[0][0][1]
-    far = torch.randn(2, 2, 4, 4).sign()
+    far = torch.randn(2, 4, 4, 2).sign()
     _, shift = coupling.scale_and_shift(1e3 * far, False)
     _, further = coupling.scale_and_shift(1e6 * far, False)
     assert torch.allclose(shift, further, atol=1e-3) and shift.abs().max() > 0.01
     near = 0.1 * far  # and what is usual is left as it is
-    assert torch.allclose(coupling.scale_and_shift(near, False)[1], coupling.network(near).chunk(2, 1)[0], atol=1e-3)
+    assert torch.allclose(coupling.scale_and_shift(near, False)[1], coupling.network(near).chunk(2, -1)[0], atol=1e-3)
 
 
 @pytest.mark.parametrize("tail", [None, 0.7])
@@ -183,8 +188,8 @@ def test_an_untrained_flow_with_tails_has_principal_axes(klatt):
     pictures = torch.rand(64, 1, 8, 4, generator=torch.Generator().manual_seed(0)).cumsum(2)  # rows that correlate
     model = Glow(GlowConfig(8, 4, squeeze=((4, 2), (1, 2)), steps=3, hidden=(4, 4)))
     model.initialise(pictures)
-    x, _ = model.through(model.levels[0], squeeze(pictures - SILENCE, 4, 2), False)
-    channels = x.movedim(1, -1).flatten(0, 2)
+    x, _ = model.through(model.levels[0], squeeze((pictures - SILENCE).movedim(1, -1), 4, 2), False)
+    channels = x.flatten(0, 2)
     correlation = (channels.T @ channels / len(channels)).abs()
     assert torch.allclose(correlation, torch.eye(8), atol=1e-3)
     mean = pictures.view(64, 2, 4, 2, 2).mean((2, 4)).flatten()  # of a block, which is most of its variance
@@ -224,10 +229,10 @@ def test_the_noise_of_dequantization_stays_within_its_level(pictures):
 
 def test_first_batch_leaves_actnorm_of_unit_size_and_silence_at_nothing():
     mix = Mix(4)
-    x = 3 + 5 * torch.randn(16, 4, 8, 8)
+    x = 3 + 5 * torch.randn(16, 8, 8, 4)
     mix.initialise(x)
     scale = mix.factors()[3].detach().exp()
-    normed = x * scale[:, None, None] + mix.shift.detach()[:, None, None]
+    normed = x * scale + mix.shift.detach()
     assert normed.square().mean() == pytest.approx(1, abs=1e-2)
     model = Glow(FIRST)
     model.initialise(torch.rand(4, 1, 8, 8))
@@ -297,7 +302,7 @@ def test_an_empty_channel_of_the_first_batch_does_not_make_actnorm_infinite():
 def test_scales_stay_bounded_whatever_the_network_says(scale, highest, bias):
     coupling = Coupling(4, 6, replace(FIRST, scale=scale))
     coupling.network[-1].bias.data += bias
-    log_scale, _ = coupling.scale_and_shift(torch.randn(1, 2, 4, 4), False)
+    log_scale, _ = coupling.scale_and_shift(torch.randn(1, 4, 4, 2), False)
     assert -2 - 1e-4 <= log_scale.min() and log_scale.max() <= highest + 1e-4
     x = torch.randn(1, 4, 4, 4)
     assert torch.isfinite(coupling(x)[0]).all() and torch.isfinite(coupling.inverse(x)).all()
@@ -393,7 +398,7 @@ def test_configurations_that_do_not_fit_are_refused():
         GlowConfig(hidden=(8, 8))
     with pytest.raises(InputError, match="must be multiples of 32 and 32"):
         GlowConfig(side=100)
-    shape = {"squeeze": [[2, 2]], "hidden": [4], "steps": 1, "side": 8, "frames": 8, "prior": 0, "rows": True}
+    shape = {"squeeze": [[2, 2]], "hidden": [4], "steps": 1, "side": 8, "frames": 8, "prior": 0}
     assert glow_config({"glow": shape}).hidden == (4,)
     for bad in ({"steps": 0}, {"steps": "1"}, {"side": 0}, {"hidden": [0]}, {"squeeze": [[2, 0]]}):
         with pytest.raises(InputError, match="whole numbers of at least 1"):

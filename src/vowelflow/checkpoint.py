@@ -13,17 +13,19 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from .corpus import InputError, save_atomically
+from .base import InputError, save_atomically
 from .glow import Glow, GlowConfig
 
 # Shape of a flow whose config.json does not say these: before there were tails, and a choice of squeezes.
-FIRST_EDITION = {"prior": 0, "tail": None, "rows": False}
+FIRST_EDITION = {"prior": 0, "tail": None, "last": 3}
 
 
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def file_hash(*paths: Path) -> str:
+    """SHA-256 of a file, or of several one after another, hex."""
+    found = hashlib.sha256()
+    for path in paths:
+        found.update(path.read_bytes())
+    return found.hexdigest()
 
 
 def load_model(name: str | Path, models: Path | None = None) -> Glow:
@@ -54,22 +56,27 @@ def load_model(name: str | Path, models: Path | None = None) -> Glow:
         for name, kind in (("vowels", list), ("speakers", dict), ("segments", dict), ("profile", dict))
     ):
         raise InputError(f"{about}: vowels, speakers, segments or profile are not as train writes them; fetch it again")
-    weights = folder / "model.safetensors"
-    if not weights.is_file() or file_hash(weights) != expected:
+    weights, files = folder / "model.safetensors", sorted(folder.glob("model*.safetensors"))  # large ones are split
+    if not files or file_hash(*files) != expected:
         raise InputError(f"{weights} is missing or is not the file that config.json names; fetch it again")
-    if 2 * glow.steps * max(glow.hidden) ** 2 > weights.stat().st_size:  # before memory is asked for
+    if 2 * glow.steps * max(glow.hidden) ** 2 > sum(
+        file.stat().st_size for file in files
+    ):  # before memory is asked for
         raise InputError(f"{about} asks for {glow.steps} steps of width {max(glow.hidden)}, too much for {weights}")
     model = Glow(glow)
     try:
-        model.load_state_dict(load_file(weights))
+        model.load_state_dict({name: value for file in files for name, value in load_file(file).items()})
     except (RuntimeError, SafetensorError) as error:
         raise InputError(f"{weights} does not fit its config.json: {error}") from None
     _orthogonal_rotations(model)
     return model.eval().requires_grad_(False).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def save_model(folder: Path, model: Glow, about: dict) -> None:
-    """Write ``model.safetensors``, weights rounded to 16 bits, and ``config.json`` with ``about``; ``model`` is rounded, too."""
+def save_model(folder: Path, model: Glow, about: dict, most: int | None = None) -> None:
+    """Write ``model.safetensors``, weights rounded to 16 bits, and ``config.json`` with ``about``; ``model`` is rounded, too.
+
+    Weights of more than ``most`` bytes go to ``model-1.safetensors`` and so on.
+    """
     state = model.state_dict()
     halves = {name for name, _ in model.named_parameters()}
     tensors = {
@@ -78,10 +85,17 @@ def save_model(folder: Path, model: Glow, about: dict) -> None:
         .contiguous()
         for name, value in state.items()
     }
-    weights = write_tensors(folder / "model.safetensors", tensors)
+    parts, size = [{}], 0
+    for name, value in tensors.items():
+        size += value.nbytes
+        if most and size > most:
+            parts, size = [*parts, {}], value.nbytes
+        parts[-1][name] = value
+    names = [f"model-{number}" for number in range(1, len(parts) + 1)] if len(parts) > 1 else ["model"]
+    files = [write_tensors(folder / f"{name}.safetensors", part) for name, part in zip(names, parts)]
     model.load_state_dict(tensors)
     _orthogonal_rotations(model)
-    config = json.dumps(about | {"sha256": file_hash(weights)}, indent=2) + "\n"
+    config = json.dumps(about | {"sha256": file_hash(*files)}, indent=2) + "\n"
     save_atomically(folder / "config.json", lambda path: path.write_text(config))
 
 

@@ -8,20 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-RATE = 16_000  # Hz, of every sound in the study
-FRAMES = 288  # frames of 1 ms in a padded picture
-LONGEST = RATE  # samples: a segment of more than a second is no vowel to be seen as one
-HOP = 16  # samples between frames
-FFT = 512  # samples that the transform of a frame takes
-LEAD = FFT // 2 - HOP // 2  # samples that frames see before the first and after the last of a segment
+from .base import (  # noqa: F401  other modules take these from here
+    FFT,
+    FRAMES,
+    HOP,
+    LEAD,
+    LONGEST,
+    RATE,
+    InputError,
+    TrainingError,
+    frames_in,
+    save_atomically,
+)
+
 VOWELS = ("aa", "ae", "iy", "ow", "uh")  # the paper's five, section 4.1
 # Those of TIMIT's 61 phones that are vowels; the 15 of LibriSpeech's dictionary are among them.
 ALL_VOWELS = (
@@ -30,14 +36,6 @@ ALL_VOWELS = (
 )
 LEFT_OUT = ("corpus", "reason", "phone", "sex", "count")
 COLUMNS = ("corpus", "utterance", "speaker", "sex", "phone", "word", "start", "end", "split", "path")
-
-
-class InputError(ValueError):
-    """Something a user gave is not usable; the message names it and the remedy."""
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message says why and what is saved."""
 
 
 def cache_dir() -> Path:
@@ -52,27 +50,6 @@ def cache_dir() -> Path:
             f"{folder}: no place for a cache ({error.strerror}); name another in VOWELFLOW_CACHE"
         ) from None
     return folder
-
-
-def save_atomically(path: Path, write: Callable[[Path], object]) -> Path:
-    """Write a file under a temporary name beside ``path``, then rename it there.
-
-    A reader sees the old file or the new one, never half of one.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())  # a machine that loses power must not keep the name without the content
-        os.chmod(temporary, 0o644)  # mkstemp makes files nobody else can read
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
 
 
 @dataclass(frozen=True, repr=False)
@@ -248,11 +225,6 @@ class Corpus:
             *(f"  {problem}" for problem in self.problems),
         ]
         return "\n".join(lines)
-
-
-def frames_in(samples):
-    """Frames of 1 ms that so many samples take, begun ones included; a number, or a column of them."""
-    return -(-samples // HOP)
 
 
 def padding_share(corpus: Corpus) -> float:

@@ -50,18 +50,20 @@ class _Solved(nn.Module):
 
     def __init__(self, mix):
         super().__init__()
-        weight, bias, self.log_determinant = mix.weights()
-        inverse, inverse_bias = mix.inverse_weights()
-        for name, value in (("weight", weight), ("inverse_weight", inverse)):
-            self.register_buffer(name, value[:, :, None, None].clone())
-        self.register_buffer("bias", bias.clone())
-        self.register_buffer("inverse_bias", inverse_bias.clone())
-
-    def forward(self, x):
-        return F.conv2d(x, self.weight, self.bias), self.log_determinant
+        for name, value in zip(("weight", "bias"), mix.weights()):
+            self.register_buffer(name, value.clone())
+        for name, value in zip(("inverse_weight", "inverse_bias"), mix.inverse_weights()):
+            self.register_buffer(name, value.clone())
 
     def inverse(self, y):
-        return F.conv2d(y, self.inverse_weight, self.inverse_bias)
+        return F.linear(y, self.inverse_weight, self.inverse_bias)
+
+
+def _through(steps, x, *_):
+    """What steps make of ``x``, without log-determinants."""
+    for solved, coupling in steps:
+        x, _ = coupling(F.linear(x, solved.weight, solved.bias))
+    return x, 0.0
 
 
 def export(model: Glow, folder: Path, half: bool = False) -> dict[str, float]:
@@ -89,6 +91,7 @@ def export(model: Glow, folder: Path, half: bool = False) -> dict[str, float]:
     for steps in solved.levels:
         for step in steps:
             step[0] = _Solved(step[0])
+    solved.through = _through
     code = random_code(3, model.config.size, seed=0)
     image = flow.decode(code)
     differences = {}

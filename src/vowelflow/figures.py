@@ -6,7 +6,6 @@ import base64
 import html
 import io
 import re
-from functools import reduce
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -213,48 +212,14 @@ def save_vector(figure, path: Path) -> Path:
     return path
 
 
-COST_ROWS = {
-    "train step, float32": ("train_step", "float32"),
-    "train step, bfloat16": ("train_step", "bfloat16"),
-    "the same, checkpointed": ("train_step", "checkpointed"),
-    "encode": ("encode",),
-    "decode": ("decode",),
-    "sample": ("sample",),
-}
-
-
-def _cost_rows(found: dict) -> dict[str, dict]:
-    return {name: reduce(dict.get, path, found) for name, path in COST_ROWS.items()}
-
-
 def cost_table(found: dict) -> pd.DataFrame:
-    """Seconds of each operation in each library, and how many times as fast ours is, medians of paired runs with their range; of ``benchmarks/flow.json``."""
-    table = {}
-    for name, row in _cost_rows(found).items():
-        table[name] = {f"{side}, s": f"{seconds:.2f}" for side, seconds in row["seconds"].items()}
-        for peer in ("normflows", "nflows"):
-            ratios = row[peer]
-            table[name][f"{peer} / ours"] = f"{ratios['ratio']:.2f} ({ratios['least']:.2f} to {ratios['most']:.2f})"
-    return pd.DataFrame(table).T.fillna("-")
-
-
-def costs(found: dict):
-    """The same as bars, with the memory of a training step in bfloat16 beside them."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.2), width_ratios=(3, 2))
-    rows, memory = _cost_rows(found), found["memory"]["train_bfloat16_mb"]
-    colours = dict(zip(["ours", "normflows", "nflows", "ours, checkpointed"], COLOURS))
-    for place, side in enumerate(["ours", "normflows", "nflows"]):
-        seconds = [row["seconds"].get(side, np.nan) for row in rows.values()]
-        left.barh(np.arange(len(rows)) + 0.27 * (place - 1), seconds, 0.25, color=colours[side])
-    for place, (side, megabytes) in enumerate(memory.items()):
-        offset = 0.2 * (place - 1.5)
-        right.barh(np.arange(len(megabytes)) + offset, megabytes.values(), 0.18, color=colours[side], label=side)
-    left.set(yticks=range(len(rows)), yticklabels=rows, xlabel=f"seconds, batch of {found['model']['batch']}")
-    steps = [f"{steps} steps" for steps in next(iter(memory.values()))]
-    right.set(yticks=range(len(steps)), yticklabels=steps, xlabel="MB for activations", xscale="log")
-    left.invert_yaxis(), right.invert_yaxis()
-    figure.legend(loc="outside upper center", ncols=len(memory))
-    return figure
+    """Seconds of a training step and pictures a second of each side of ``benchmarks/flow.json``."""
+    return pd.DataFrame(
+        {
+            "seconds a step": {name: f"{seconds:.3f}" for name, seconds in found["seconds_a_step"].items()},
+            "pictures a second": {name: f"{rate:.1f}" for name, rate in found["pictures_a_second"].items()},
+        }
+    )
 
 
 def play_row(waves, labels) -> HTML:

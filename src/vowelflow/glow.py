@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint as recomputed
 
-from .corpus import InputError
+from .base import InputError
 from .spectrogram import VOWEL, quantize
 
 # cuDNN rounds float32 to 10 bits by default, and an inverse amplifies that: decode(encode(x)) would be off by 0.01.
@@ -45,10 +46,10 @@ class GlowConfig:
     frames: int = VOWEL.frames  # and along time
     squeeze: tuple[tuple[int, int], ...] = ((2, 8), (2, 2), (2, 2), (4, 1))  # pixels that become channels, by level
     steps: int = 8  # of each level
-    hidden: tuple[int, ...] = (64, 96, 128, 112)  # width of the couplings' networks, by level
+    hidden: tuple[int, ...] = (64, 128, 192, 192)  # width of the couplings' networks, by level
     prior: int = 64  # width of the network of a split's prior; 0 for a single convolution
     tail: float | None = 2.0  # couplings scale what is within so much of 0, and only shift the rest; None: no tails
-    rows: bool = True  # whether networks have biases of their own for every row, that is, frequency
+    last: int = 1  # size of the last convolution of the networks, after one of 3x3 and one of 1x1
     scale: str = "tanh"  # a coupling multiplies by exp(2 tanh(s / 2)), or, "sigmoid", sigmoid(s + 2) above e^-2
     reach: float = 8.0  # bound of what coupling networks see, many times what they meet in pictures
 
@@ -115,23 +116,16 @@ class Mix(nn.Module):
         Glow's also takes the mean away. On padded pictures that would move padding, which is most of a picture, away
         from 0, and every weight of a later step would move it on: by more than its own noise is wide.
         """
-        wanted = -x.square().mean((0, 2, 3)).sqrt().clamp_min(1e-6).log() / PRIOR
+        wanted = -x.square().flatten(0, -2).mean(0).sqrt().clamp_min(1e-6).log() / PRIOR
         self.log_scale.data = PRIOR * torch.atanh(wanted.clamp(-0.95, 0.95))
 
     def factors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """L, log D, U and actnorm's log-scale."""
-        return (
-            _triangle(self.lower.tril(-1)),
-            bounded(self.log_diagonal, DIAGONAL),
-            _triangle(self.upper.triu(1)),
-            bounded(self.log_scale, PRIOR),
-        )
+        return tuple(factor[0] for factor in _factors([self]))
 
     def weights(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The folded convolution: weight, bias, and the log-determinant at one pixel."""
-        lower, log_diagonal, upper, log_scale = self.factors()
-        mixed = self.rotation.to(lower.dtype) @ lower * log_diagonal.exp() @ upper
-        return mixed * log_scale.exp(), mixed @ self.shift, log_diagonal.sum() + log_scale.sum()
+        return tuple(part[0] for part in folded([self]))
 
     def inverse_weights(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Weight and bias of the inverse, solved in float64: it is tiny."""
@@ -142,25 +136,36 @@ class Mix(nn.Module):
         back = (-log_scale).exp()
         return (weight * back[:, None]).to(self.shift.dtype), (-self.shift * back).to(self.shift.dtype)
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """``(batch, channels, height, width)`` mixed, and the log-determinant at a place, one for all of them."""
-        weight, bias, log_determinant = self.weights()
-        return F.conv2d(x, weight[:, :, None, None], bias), log_determinant
-
     def inverse(self, y: torch.Tensor) -> torch.Tensor:
-        weight, bias = self.inverse_weights()
-        return F.conv2d(y, weight[:, :, None, None], bias)
+        """``(batch, height, width, channels)`` as it was before."""
+        return F.linear(y, *self.inverse_weights())
+
+
+def folded(mixes: Sequence[Mix]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of several mixes of equal size at once: weights ``(k, c, c)``, biases ``(k, c)`` and log-determinants at one pixel ``(k,)``."""
+    lower, log_diagonal, upper, log_scale = _factors(mixes)
+    rotation = torch.stack([mix.rotation for mix in mixes]).to(lower.dtype)
+    mixed = rotation @ (lower * log_diagonal.exp()[:, None]) @ upper
+    bias = (mixed @ torch.stack([mix.shift for mix in mixes])[:, :, None])[:, :, 0]
+    return mixed * log_scale.exp()[:, None], bias, log_diagonal.sum(1) + log_scale.sum(1)
+
+
+def _factors(mixes: Sequence[Mix]) -> tuple[torch.Tensor, ...]:
+    names = ("lower", "log_diagonal", "upper", "log_scale")
+    lower, log_diagonal, upper, log_scale = (torch.stack([getattr(mix, name) for mix in mixes]) for name in names)
+    triangles = _triangle(lower.tril(-1)), _triangle(upper.triu(1))
+    return triangles[0], bounded(log_diagonal, DIAGONAL), triangles[1], bounded(log_scale, PRIOR)
 
 
 def _triangle(strict: torch.Tensor) -> torch.Tensor:
-    """I + N, with N nearly ``strict`` and of spectral norm under ``TRIANGLE``.
+    """I + N for each of ``(k, c, c)``, with N nearly ``strict`` and of spectral norm under ``TRIANGLE``.
 
     The fourth root of the sum of the fourth powers of the singular values is above the largest, is
     less than the usual norm for a dense matrix, and is smooth at 0.
     """
-    fourth_power = (strict.T @ strict).square().sum()
+    fourth_power = (strict.mT @ strict).square().sum((1, 2), keepdim=True)
     strict = strict * (1 + fourth_power / TRIANGLE**4) ** -0.25
-    return strict + torch.eye(len(strict), dtype=strict.dtype, device=strict.device)
+    return strict + torch.eye(strict.shape[-1], dtype=strict.dtype, device=strict.device)
 
 
 def principal_start(mixes: list[Mix], x: torch.Tensor) -> None:
@@ -168,7 +173,7 @@ def principal_start(mixes: list[Mix], x: torch.Tensor) -> None:
     last undo all rotations in between: an untrained level whitens, and what is split off is what varies least.
     """
     mixes[0].initialise(x)
-    channels = x.movedim(1, -1).flatten(0, -2).double() * mixes[0].factors()[3].double().exp()
+    channels = x.flatten(0, -2).double() * mixes[0].factors()[3].double().exp()
     mixes[0].rotation.copy_(torch.linalg.eigh(channels.T @ channels)[1].flip(1).T)
     between = torch.eye(len(mixes[0].rotation), dtype=torch.float64, device=x.device)
     for mix in mixes[1:-1]:
@@ -178,61 +183,61 @@ def principal_start(mixes: list[Mix], x: torch.Tensor) -> None:
 
 
 class Network(nn.Sequential):
-    """What is learned of a coupling or a prior: three convolutions, of 3x3, 1x1 and 3x3, which start as 0.
+    """What is learned of a coupling or a prior: three convolutions, the last of which starts as 0."""
 
-    With ``rows``, biases differ by row: convolutions alone hardly know at what frequency they are.
-    """
-
-    def __init__(self, channels: int, hidden: int, out: int, rows: int = 0):
+    def __init__(self, channels: int, hidden: int, out: int, last: int):
         super().__init__(
             nn.Conv2d(channels, hidden, 3, padding=1),
             nn.ReLU(inplace=True),
             nn.Conv2d(hidden, hidden, 1),
             nn.ReLU(inplace=True),
-            nn.Conv2d(hidden, out, 3, padding=1),
+            nn.Conv2d(hidden, out, last, padding=last // 2),
         )
         nn.init.zeros_(self[-1].weight)
         nn.init.zeros_(self[-1].bias)
-        self.inner = nn.Parameter(torch.zeros(hidden, rows, 1)) if rows else None
-        self.outer = nn.Parameter(torch.zeros(out, rows, 1)) if rows else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.inner is None:
-            return super().forward(x)
-        x = self[0](x) + self.inner
-        return self[4](self[3](self[2](self[1](x)))) + self.outer
+        """``(batch, height, width, channels)`` -> ``(batch, height, width, out)``."""
+        return convolved(self[4], F.relu_(convolved(self[2], F.relu_(convolved(self[0], x)))))
+
+
+def convolved(layer: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
+    """A convolution of ``(batch, height, width, channels)``; one of 1x1 is a matrix product, which is faster."""
+    if layer.kernel_size == (1, 1):
+        return F.linear(x, layer.weight[:, :, 0, 0], layer.bias)
+    return layer(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
 class Coupling(nn.Module):
     """Affine coupling: one half of the channels scales and shifts the other."""
 
-    def __init__(self, channels: int, hidden: int, config: GlowConfig, rows: int = 0):
+    def __init__(self, channels: int, hidden: int, config: GlowConfig):
         super().__init__()
         self.config = config
-        self.network = Network(channels // 2, hidden, channels, rows * config.rows)
+        self.network = Network(channels // 2, hidden, channels, config.last)
 
     def scale_and_shift(self, kept: torch.Tensor, autocast: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-scale and shift for the changed half, each of the shape of ``kept``."""
         kept = seen(kept, self.config)
         with torch.autocast(kept.device.type, torch.bfloat16, enabled=autocast):
             raw = self.network(kept).to(kept.dtype)
-        shift, log_scale = raw.chunk(2, 1)
+        shift, log_scale = raw.chunk(2, -1)
         if self.config.scale == "sigmoid":
             least = math.exp(-COUPLING)
             return (least + (1 - least) * torch.sigmoid(log_scale + 2)).log(), shift
         return bounded(log_scale, COUPLING), shift
 
     def forward(self, x: torch.Tensor, autocast: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-        """``(batch, channels, height, width)`` with its second half changed, and log-determinants ``(batch, height, width)``."""
-        kept, changed = x.chunk(2, 1)
+        """``(batch, height, width, channels)`` with its second half changed, and log-determinants ``(batch, height, width)``."""
+        kept, changed = x.chunk(2, -1)
         log_scale, shift = self.scale_and_shift(kept, autocast)
         changed, gain = stretch(changed, log_scale, self.config.tail)
-        return torch.cat([kept, changed + shift], 1), gain.sum(1)
+        return torch.cat([kept, changed + shift], -1), gain.sum(-1)
 
     def inverse(self, y: torch.Tensor) -> torch.Tensor:
-        kept, changed = y.chunk(2, 1)
+        kept, changed = y.chunk(2, -1)
         log_scale, shift = self.scale_and_shift(kept, False)
-        return torch.cat([kept, unstretch(changed - shift, log_scale, self.config.tail)], 1)
+        return torch.cat([kept, unstretch(changed - shift, log_scale, self.config.tail)], -1)
 
 
 def seen(kept: torch.Tensor, config: GlowConfig) -> torch.Tensor:
@@ -243,25 +248,26 @@ def seen(kept: torch.Tensor, config: GlowConfig) -> torch.Tensor:
 class Whiten(nn.Module):
     """The learned prior of a split: mean and log-scale of what leaves, from what stays."""
 
-    def __init__(self, channels: int, config: GlowConfig, rows: int):
+    def __init__(self, channels: int, config: GlowConfig):
         super().__init__()
         self.config = config
         if config.prior:
-            self.network = Network(channels, config.prior, 2 * channels, rows * config.rows)
+            self.network = Network(channels, config.prior, 2 * channels, config.last)
         else:
             self.network = nn.Conv2d(channels, 2 * channels, 3, padding=1)
             nn.init.zeros_(self.network.weight)
             nn.init.zeros_(self.network.bias)
 
     def prior(self, stays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        mean, log_scale = self.network(seen(stays, self.config) if self.config.prior else stays).chunk(2, 1)
+        raw = self.network(seen(stays, self.config)) if self.config.prior else convolved(self.network, stays)
+        mean, log_scale = raw.chunk(2, -1)
         return mean, bounded(log_scale, PRIOR)
 
     def forward(self, leaves, stays) -> tuple[torch.Tensor, torch.Tensor]:
         """What leaves, standard normal if the prior is right, and log-determinants ``(batch, height, width)``."""
         mean, log_scale = self.prior(stays)
         white, gain = stretch(leaves - mean, -log_scale, self.config.tail)
-        return white, gain.sum(1)
+        return white, gain.sum(-1)
 
     def inverse(self, white, stays) -> torch.Tensor:
         mean, log_scale = self.prior(stays)
@@ -270,29 +276,27 @@ class Whiten(nn.Module):
 
 def through(steps, x: torch.Tensor, autocast: bool, initialise: bool = False):
     """Some steps of one level: what becomes of ``x``, and their log-determinants ``(batch, height, width)``."""
-    log_determinant = x.new_zeros(x.shape[0], *x.shape[2:])
-    for mix, coupling in steps:
+    log_determinant = x.new_zeros(x.shape[:3])
+    weights, biases, gains = folded([mix for mix, _ in steps])
+    for place, (mix, coupling) in enumerate(steps):
         if initialise:
             mix.initialise(x)
-        x, gain = mix(x)
+            weights, biases, gains = folded([mix for mix, _ in steps])
+        x, gain = coupling(F.linear(x, weights[place], biases[place]), autocast)
         log_determinant = log_determinant + gain
-        x, gain = coupling(x, autocast)
-        log_determinant = log_determinant + gain
-    return x, log_determinant
+    return x, log_determinant + gains.sum()
 
 
 def squeeze(x: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
-    """Blocks of ``rows`` x ``columns`` pixels become channels; channels last in memory."""
-    batch, channels, height, width = x.shape
-    blocks = x.reshape(batch, channels, height // rows, rows, width // columns, columns)
-    return blocks.permute(0, 1, 3, 5, 2, 4).flatten(1, 3).contiguous(memory_format=torch.channels_last)
+    """Blocks of ``rows`` x ``columns`` pixels of ``(batch, height, width, channels)`` become channels."""
+    batch, height, width, channels = x.shape
+    blocks = x.reshape(batch, height // rows, rows, width // columns, columns, channels)
+    return blocks.permute(0, 1, 3, 5, 2, 4).flatten(3)
 
 
 def unsqueeze(x: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
     """The inverse of ``squeeze``."""
-    batch, channels, height, width = x.shape
-    blocks = x.reshape(batch, channels // (rows * columns), rows, columns, height, width)
-    return blocks.permute(0, 1, 4, 2, 5, 3).flatten(4).flatten(2, 3)
+    return x.unflatten(3, (-1, rows, columns)).permute(0, 1, 4, 2, 5, 3).flatten(3, 4).flatten(1, 2)
 
 
 class Glow(nn.Module):
@@ -305,15 +309,13 @@ class Glow(nn.Module):
         channels, side, frames = 1, config.side, config.frames
         for level, (hidden, (rows, columns)) in enumerate(zip(config.hidden, config.squeeze)):
             channels, side, frames = rows * columns * channels, side // rows, frames // columns
-            steps = [
-                nn.ModuleList([Mix(channels), Coupling(channels, hidden, config, side)]) for _ in range(config.steps)
-            ]
+            steps = [nn.ModuleList([Mix(channels), Coupling(channels, hidden, config)]) for _ in range(config.steps)]
             self.levels.append(nn.ModuleList(steps))
             if level < len(config.hidden) - 1:
                 channels //= 2
-                self.whiten.append(Whiten(channels, config, side))
+                self.whiten.append(Whiten(channels, config))
             self.shapes.append((channels, side, frames))  # of what this level adds to the code
-        self.top = nn.Parameter(torch.zeros(2, channels, side if config.rows else 1, 1))  # mean, log-scale of the last
+        self.top = nn.Parameter(torch.zeros(2, channels, 1, 1))  # mean and log-scale of the last scale
         self.register_buffer("initialised", torch.tensor(False))
         self.through = through  # training on a GPU puts a compiled one here
 
@@ -332,7 +334,7 @@ class Glow(nn.Module):
             checkpoint: keep nothing within so many steps, but go through them again for the
                 gradient (Chen et al. 2016); 0 keeps all.
         """
-        x, scales, log_determinants = y - SILENCE, [], []
+        x, scales, log_determinants = (y - SILENCE).movedim(1, -1), [], []
         for level, steps in enumerate(self.levels):
             x = squeeze(x, *self.config.squeeze[level])
             if initialise and self.config.tail is not None:
@@ -346,14 +348,14 @@ class Glow(nn.Module):
                     x, gain = self.through(part, x, autocast, initialise)
                 log_determinant = log_determinant + gain
             if level < len(self.whiten):
-                x, leaves = x.chunk(2, 1)
+                x, leaves = x.chunk(2, -1)
                 white, gain = self.whiten[level](leaves, x)
                 log_determinant = log_determinant + gain
-                scales.append(white)
+                scales.append(white.movedim(-1, 1))
             log_determinants.append(log_determinant)
         mean, log_scale = self._last_prior()
-        scales.append((x - mean) * (-log_scale).exp())
-        log_determinants[-1] = log_determinants[-1] - log_scale.expand(x.shape[1:]).sum(0)
+        scales.append((x.movedim(-1, 1) - mean) * (-log_scale).exp())
+        log_determinants[-1] = log_determinants[-1] - log_scale.sum()
         return scales, log_determinants
 
     def flat(self, y: torch.Tensor) -> torch.Tensor:
@@ -365,15 +367,14 @@ class Glow(nn.Module):
         """Whole codes ``(batch, size)`` -> pictures, neither clamped nor repaired."""
         mean, log_scale = self._last_prior()
         scales = self.scales(flat)
-        x = scales[0] * log_scale.exp() + mean
+        x = (scales[0] * log_scale.exp() + mean).movedim(1, -1)
         for level in reversed(range(len(self.levels))):
             if level < len(self.whiten):
-                x = torch.cat([x, self.whiten[level].inverse(scales[-1 - level], x)], 1)
-            x = x.contiguous(memory_format=torch.channels_last)
+                x = torch.cat([x, self.whiten[level].inverse(scales[-1 - level].movedim(1, -1), x)], -1)
             for mix, coupling in reversed(self.levels[level]):
                 x = mix.inverse(coupling.inverse(x))
             x = unsqueeze(x, *self.config.squeeze[level])
-        return x + SILENCE
+        return x.movedim(-1, 1) + SILENCE
 
     def _last_prior(self) -> tuple[torch.Tensor, torch.Tensor]:
         return self.top[0], bounded(self.top[1], PRIOR)
