@@ -26,14 +26,14 @@ from vowelflow.clips import cut
 from vowelflow.corpus import FFT, HOP, LEAD, RATE, VOWELS, frames_in
 from vowelflow.klatt import klatt_corpus
 from vowelflow.readers import load_corpus
-from vowelflow.spectrogram import BINS, FLOOR_DB, SIDE, WINDOW, batches
+from vowelflow.spectrogram import BINS, FLOOR_DB, SIDE, WINDOW, batches, usable
 
 RESULTS = Path(__file__).with_suffix(".json")
 
 
 def ours(name: str, root: Path) -> Iterator[torch.Tensor]:
     """From the folder to an epoch of pictures, in batches."""
-    for pictures, _ in batches(load_corpus(name, root)):
+    for pictures, _ in batches(usable(load_corpus(name, root), "padded")):
         yield pictures
 
 

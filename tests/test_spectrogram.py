@@ -289,8 +289,9 @@ def test_what_an_observation_cannot_see_is_refused_or_left_out(few):
         sp.phases(odd)
     left = sp.usable(odd, "vowel")
     assert len(left) == 9 and left.left_out.iloc[-1].to_dict() | {} == {
-        "corpus": "klatt", "reason": "too short to be vowel", "phone": table.phone[0], "sex": table.sex[0], "count": 1,
+        "corpus": "klatt", "reason": "shorter than 12.5 ms", "phone": table.phone[0], "sex": table.sex[0], "count": 1,
     }  # fmt: skip
+    assert sp.usable(odd, "padded").left_out.reason.iloc[-1] == "longer than 288 ms"
     assert len(sp.usable(odd, "padded")) == 9 and sp.usable(few, "padded") is few
     with pytest.raises(InputError, match="no observation 'square'; there are vowel, padded, crop"):
         sp.images(few, observation="square")

@@ -228,11 +228,14 @@ class Corpus:
 
 
 def padding_share(corpus: Corpus) -> float:
-    """Share of the pixels of all pictures that lie outside the segments: after their end, or above 8 kHz."""
+    """Share of the pixels of all padded pictures that lie outside the segments: after their end, or above 8 kHz.
+
+    Segments of more than 288 ms have no such picture.
+    """
     if not isinstance(corpus, Corpus):
         raise InputError(f"{corpus!r:.60} is no corpus; vf.load_corpus reads one")
     frames = frames_in(corpus.table.end - corpus.table.start)
-    return float(1 - frames.mean() * (FFT // 2 + 1) / FRAMES**2)
+    return float(1 - frames[frames <= FRAMES].mean() * (FFT // 2 + 1) / FRAMES**2)
 
 
 def join(corpora: Sequence[Corpus]) -> Corpus:

@@ -192,8 +192,9 @@ def usable(corpus: Corpus, observation: Observation | str) -> Corpus:
     fits = (samples >= observation.shortest) & (samples <= observation.longest)
     if fits.all():
         return corpus
-    reasons = np.where(samples < observation.shortest, "too short", "too long")[~fits]
-    dropped = corpus.table[~fits].assign(reason=[f"{reason} to be {observation.name}" for reason in reasons])
+    shortest, longest = (f"{1000 * limit / RATE:g} ms" for limit in (observation.shortest, observation.longest))
+    reasons = np.where(samples < observation.shortest, f"shorter than {shortest}", f"longer than {longest}")
+    dropped = corpus.table[~fits].assign(reason=reasons[~fits])
     counts = dropped.groupby(["corpus", "reason", "phone", "sex"], as_index=False).size()
     left_out = pd.concat([corpus.left_out, counts.rename(columns={"size": "count"})], ignore_index=True)
     return replace(corpus.take(np.flatnonzero(fits)), left_out=left_out)
