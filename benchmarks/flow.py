@@ -119,8 +119,7 @@ def take_turns(sides: dict[str, Side], rounds: int) -> dict[str, np.ndarray]:
     """Seconds of each side in each round; the first two rounds do not count."""
     context, pipes = multiprocessing.get_context("spawn"), {}
     for name, side in sides.items():
-        policy = ("ACTIVE", "300000") if side.spin else ("PASSIVE", "0")
-        os.environ |= {"OMP_NUM_THREADS": str(side.threads), "OMP_WAIT_POLICY": policy[0], "GOMP_SPINCOUNT": policy[1]}
+        os.environ |= {"OMP_NUM_THREADS": str(side.threads), "GOMP_SPINCOUNT": "300000" if side.spin else "1000"}
         pipes[name], other = context.Pipe()
         context.Process(target=work, args=(other, side), daemon=True).start()
     for name, pipe in pipes.items():

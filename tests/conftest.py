@@ -30,6 +30,12 @@ def klatt(cache):
     return klatt_corpus(speakers=8, tokens=2)
 
 
+@pytest.fixture
+def hasty(monkeypatch):
+    """Fits of a card's discriminator would take minutes; its numbers are tested where it is."""
+    monkeypatch.setattr("vowelflow.discriminator.STEPS", 2)
+
+
 def write_utterance(folder, name, sound, phones, words=(), format="WAV", suffix=".wav"):
     """One utterance with its label files; ``phones`` and ``words`` are (start, end, label)."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vowelflow import discriminator
 from vowelflow.cards import (
     _card,
     _difference,
@@ -27,10 +26,7 @@ from vowelflow.spectrogram import CROP, images, usable
 from vowelflow.training import PROFILES, train
 
 
-@pytest.fixture(autouse=True)
-def hasty(monkeypatch):
-    """The discriminator's fits take a minute each card; its numbers are tested where it is."""
-    monkeypatch.setattr(discriminator, "STEPS", 2)
+pytestmark = pytest.mark.usefixtures("hasty")
 
 
 @pytest.fixture(scope="module")

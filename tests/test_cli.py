@@ -115,7 +115,7 @@ def test_train_leaves_weights_a_log_and_its_figure(klatt, monkeypatch, tmp_path,
     )
 
 
-def test_a_reference_model_is_trained_and_measured_by_its_recipe(klatt, monkeypatch, tmp_path, capsys):
+def test_a_reference_model_is_trained_and_measured_by_its_recipe(klatt, hasty, monkeypatch, tmp_path, capsys):
     from vowelflow import references
 
     recipe = references.Recipe("klatt", "aa,iy", "smoke", iterations=3, fold=2)

@@ -484,3 +484,11 @@ def test_the_faster_precision_is_taken_and_kept(klatt, monkeypatch, has_it):
     slow.clear()
     assert training.settle(run, None, OneProcess)["precision"] == way["precision"]  # a resumed run keeps it
     torch.set_num_threads(before)
+
+
+def test_waiting_threads_sleep_soon_unless_the_user_says_otherwise():
+    show = "import os, vowelflow; print(os.environ['GOMP_SPINCOUNT'] if 'GOMP_SPINCOUNT' in os.environ else 'unset')"
+    plain = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    for more, wanted in (({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "unset")):
+        done = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, env=plain | more)
+        assert done.stdout.strip() == wanted, done.stderr

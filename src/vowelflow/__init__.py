@@ -3,10 +3,12 @@
 import os
 from importlib import import_module
 
-# Threads of libgomp that wait spin for a while, which on a busy machine makes a step take 30 times as long. It reads this
-# when torch is loaded, so it is set before, for the command line and every notebook's kernel.
-for _name, _value in (("OMP_WAIT_POLICY", "PASSIVE"), ("GOMP_SPINCOUNT", "0"), ("KMP_BLOCKTIME", "0")):
-    os.environ.setdefault(_name, _value)
+# Threads that wait at a barrier spin before they sleep, by default for so long that two of them beside other work make a
+# step take 5 to 30 times as long. A short spin costs an idle machine a few per cent. OpenMP's libraries read this when torch is
+# loaded, so it is set here: for the command line, and for every notebook's kernel.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # of GCC's library
+    os.environ.setdefault("KMP_BLOCKTIME", "1")  # of LLVM's and Intel's, milliseconds
 
 _HOMES = {
     "load_corpus": "readers",
