@@ -25,7 +25,6 @@ from vowelflow.judges import interval
 from vowelflow.spectrogram import CROP, images, usable
 from vowelflow.training import PROFILES, train
 
-
 pytestmark = pytest.mark.usefixtures("hasty")
 
 

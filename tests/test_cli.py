@@ -212,7 +212,7 @@ def test_measure_and_export_need_a_flow(capsys, tmp_path):
         assert "no model 'cpu-martian'" in capsys.readouterr().err
 
 
-def test_measure_writes_the_card_and_says_it(klatt, tmp_path, capsys, monkeypatch):
+def test_measure_writes_the_card_and_says_it(klatt, hasty, tmp_path, capsys, monkeypatch):
     from vowelflow.training import PROFILES, train
 
     monkeypatch.setattr("vowelflow.readers.load_corpus", lambda *given: klatt)
