@@ -31,6 +31,7 @@ TRIALS = {
     "base": BASE,
     "no tails": replace(BASE, glow=replace(GLOW, tail=None)),
     "tails at 4": replace(BASE, glow=replace(GLOW, tail=4.0)),
+    "no frequencies": replace(BASE, glow=replace(GLOW, rows=False)),
     "3x3 last": replace(BASE, glow=replace(GLOW, last=3)),
     "priors of one convolution": replace(BASE, glow=replace(GLOW, prior=0)),
     "squeeze 4x4 first": replace(BASE, glow=replace(GLOW, squeeze=((4, 4), (2, 2), (2, 2), (2, 2)))),

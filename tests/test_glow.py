@@ -27,7 +27,7 @@ from vowelflow.glow import (
 )
 
 SMALL = GlowConfig(8, 8, squeeze=((4, 2), (1, 2)), steps=2, hidden=(6, 8), prior=5, tail=1.0)
-FIRST = replace(SMALL, squeeze=((2, 2), (2, 2)), prior=0, tail=None, last=3)  # as the first edition's flows
+FIRST = replace(SMALL, squeeze=((2, 2), (2, 2)), prior=0, tail=None, rows=False, last=3)  # as the first edition's flows
 SIGMOID = replace(FIRST, scale="sigmoid")
 CONFIGS = pytest.mark.parametrize("config", [SMALL, FIRST, SIGMOID], ids=["tails", "first", "sigmoid"])
 
@@ -186,7 +186,7 @@ def test_an_inverse_with_tails_does_not_explode():
 def test_an_untrained_flow_with_tails_has_principal_axes(klatt):
     """Couplings that do nothing yet, yet codes without correlation: of channels at one place, at every level's start."""
     pictures = torch.rand(64, 1, 8, 4, generator=torch.Generator().manual_seed(0)).cumsum(2)  # rows that correlate
-    model = Glow(GlowConfig(8, 4, squeeze=((4, 2), (1, 2)), steps=3, hidden=(4, 4)))
+    model = Glow(GlowConfig(8, 4, squeeze=((4, 2), (1, 2)), steps=3, hidden=(4, 4), rows=False))
     model.initialise(pictures)
     x, _ = model.through(model.levels[0], squeeze((pictures - SILENCE).movedim(1, -1), 4, 2), False)
     channels = x.flatten(0, 2)
@@ -398,7 +398,7 @@ def test_configurations_that_do_not_fit_are_refused():
         GlowConfig(hidden=(8, 8))
     with pytest.raises(InputError, match="must be multiples of 32 and 32"):
         GlowConfig(side=100)
-    shape = {"squeeze": [[2, 2]], "hidden": [4], "steps": 1, "side": 8, "frames": 8, "prior": 0}
+    shape = {"squeeze": [[2, 2]], "hidden": [4], "steps": 1, "side": 8, "frames": 8, "prior": 0, "rows": True}
     assert glow_config({"glow": shape}).hidden == (4,)
     for bad in ({"steps": 0}, {"steps": "1"}, {"side": 0}, {"hidden": [0]}, {"squeeze": [[2, 0]]}):
         with pytest.raises(InputError, match="whole numbers of at least 1"):
@@ -512,3 +512,17 @@ def test_a_model_is_found_by_name_where_training_leaves_it(copied, tmp_path, mon
     monkeypatch.setenv("VOWELFLOW_BUILD", str(tmp_path / "build"))
     shutil.copytree(copied, tmp_path / "build/models/cpu-own")
     assert load_model("cpu-own", models=tmp_path / "models").config == load_model("cpu-klatt").config
+
+
+def test_pixels_of_every_frequency_start_at_mean_0_and_deviation_1():
+    tilt = torch.linspace(0.8, 0.2, 8)[:, None]
+    pictures = (tilt + 0.2 * tilt * torch.randn(32, 1, 8, 8, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
+    model = Glow(SMALL)
+    model.initialise(pictures)
+    mean, log_scale = model._spectrum()
+    assert torch.allclose(mean.flatten(), tilt.flatten() - SILENCE, atol=0.05)
+    assert torch.allclose(log_scale.exp().flatten(), 0.2 * tilt.flatten(), rtol=0.15)
+    padded = torch.cat([pictures[..., :4], torch.full((32, 1, 8, 4), SILENCE)], 3)
+    model = Glow(SMALL)
+    model.initialise(padded)
+    assert (model._spectrum()[0] == 0).all()  # padding stays at 0

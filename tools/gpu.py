@@ -35,7 +35,7 @@ SHAPES = {
     "vowel": GlowConfig(steps=12, hidden=(128, 256, 384, 512), prior=128),
     # that of the implementation which the paper used
     "padded": GlowConfig(
-        288, 288, ((2, 2),) * 3, 32, (512,) * 3, prior=0, tail=None, last=3, scale="sigmoid"
+        288, 288, ((2, 2),) * 3, 32, (512,) * 3, prior=0, tail=None, rows=False, last=3, scale="sigmoid"
     ),
 }  # fmt: skip
 SMOKE = {"steps": 1, "hidden": 8, "prior": 4}

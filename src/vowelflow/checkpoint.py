@@ -17,7 +17,7 @@ from .base import InputError, save_atomically
 from .glow import Glow, GlowConfig
 
 # Shape of a flow whose config.json does not say these: before there were tails, and a choice of squeezes.
-FIRST_EDITION = {"prior": 0, "tail": None, "last": 3}
+FIRST_EDITION = {"prior": 0, "tail": None, "rows": False, "last": 3}
 
 
 def file_hash(*paths: Path) -> str:

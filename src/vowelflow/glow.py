@@ -49,6 +49,9 @@ class GlowConfig:
     hidden: tuple[int, ...] = (64, 128, 192, 192)  # width of the couplings' networks, by level
     prior: int = 64  # width of the network of a split's prior; 0 for a single convolution
     tail: float | None = 2.0  # couplings scale what is within so much of 0, and only shift the rest; None: no tails
+    rows: bool = (
+        True  # whether it knows at what frequency it is, which convolutions hardly do: see ``Network`` and ``Glow``
+    )
     last: int = 1  # size of the last convolution of the networks, after one of 3x3 and one of 1x1
     scale: str = "tanh"  # a coupling multiplies by exp(2 tanh(s / 2)), or, "sigmoid", sigmoid(s + 2) above e^-2
     reach: float = 8.0  # bound of what coupling networks see, many times what they meet in pictures
@@ -183,9 +186,12 @@ def principal_start(mixes: list[Mix], x: torch.Tensor) -> None:
 
 
 class Network(nn.Sequential):
-    """What is learned of a coupling or a prior: three convolutions, the last of which starts as 0."""
+    """What is learned of a coupling or a prior: three convolutions, the last of which starts as 0.
 
-    def __init__(self, channels: int, hidden: int, out: int, last: int):
+    Where it is told the number of ``rows``, it adds a learned vector for each row, that is, frequency, to its input.
+    """
+
+    def __init__(self, channels: int, hidden: int, out: int, last: int, rows: int = 0):
         super().__init__(
             nn.Conv2d(channels, hidden, 3, padding=1),
             nn.ReLU(inplace=True),
@@ -195,9 +201,11 @@ class Network(nn.Sequential):
         )
         nn.init.zeros_(self[-1].weight)
         nn.init.zeros_(self[-1].bias)
+        self.rows = nn.Parameter(torch.zeros(rows, 1, channels)) if rows else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(batch, height, width, channels)`` -> ``(batch, height, width, out)``."""
+        x = x if self.rows is None else x + self.rows
         return convolved(self[4], F.relu_(convolved(self[2], F.relu_(convolved(self[0], x)))))
 
 
@@ -211,10 +219,10 @@ def convolved(layer: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
 class Coupling(nn.Module):
     """Affine coupling: one half of the channels scales and shifts the other."""
 
-    def __init__(self, channels: int, hidden: int, config: GlowConfig):
+    def __init__(self, channels: int, hidden: int, config: GlowConfig, rows: int = 0):
         super().__init__()
         self.config = config
-        self.network = Network(channels // 2, hidden, channels, config.last)
+        self.network = Network(channels // 2, hidden, channels, config.last, rows * config.rows)
 
     def scale_and_shift(self, kept: torch.Tensor, autocast: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-scale and shift for the changed half, each of the shape of ``kept``."""
@@ -248,11 +256,11 @@ def seen(kept: torch.Tensor, config: GlowConfig) -> torch.Tensor:
 class Whiten(nn.Module):
     """The learned prior of a split: mean and log-scale of what leaves, from what stays."""
 
-    def __init__(self, channels: int, config: GlowConfig):
+    def __init__(self, channels: int, config: GlowConfig, rows: int):
         super().__init__()
         self.config = config
         if config.prior:
-            self.network = Network(channels, config.prior, 2 * channels, config.last)
+            self.network = Network(channels, config.prior, 2 * channels, config.last, rows * config.rows)
         else:
             self.network = nn.Conv2d(channels, 2 * channels, 3, padding=1)
             nn.init.zeros_(self.network.weight)
@@ -309,13 +317,17 @@ class Glow(nn.Module):
         channels, side, frames = 1, config.side, config.frames
         for level, (hidden, (rows, columns)) in enumerate(zip(config.hidden, config.squeeze)):
             channels, side, frames = rows * columns * channels, side // rows, frames // columns
-            steps = [nn.ModuleList([Mix(channels), Coupling(channels, hidden, config)]) for _ in range(config.steps)]
+            steps = [
+                nn.ModuleList([Mix(channels), Coupling(channels, hidden, config, side)]) for _ in range(config.steps)
+            ]
             self.levels.append(nn.ModuleList(steps))
             if level < len(config.hidden) - 1:
                 channels //= 2
-                self.whiten.append(Whiten(channels, config))
+                self.whiten.append(Whiten(channels, config, side))
             self.shapes.append((channels, side, frames))  # of what this level adds to the code
-        self.top = nn.Parameter(torch.zeros(2, channels, 1, 1))  # mean and log-scale of the last scale
+        # Mean and log-deviation: of the last scale, and, where it knows frequencies, of the pixels of each.
+        self.top = nn.Parameter(torch.zeros(2, channels, side if config.rows else 1, 1))
+        self.spectrum = nn.Parameter(torch.zeros(2, config.side)) if config.rows else None
         self.register_buffer("initialised", torch.tensor(False))
         self.through = through  # training on a GPU puts a compiled one here
 
@@ -335,6 +347,11 @@ class Glow(nn.Module):
                 gradient (Chen et al. 2016); 0 keeps all.
         """
         x, scales, log_determinants = (y - SILENCE).movedim(1, -1), [], []
+        if self.spectrum is not None:
+            if initialise:
+                self._start_spectrum(x)
+            mean, log_scale = self._spectrum()
+            x = (x - mean) * (-log_scale).exp()
         for level, steps in enumerate(self.levels):
             x = squeeze(x, *self.config.squeeze[level])
             if initialise and self.config.tail is not None:
@@ -353,9 +370,12 @@ class Glow(nn.Module):
                 log_determinant = log_determinant + gain
                 scales.append(white.movedim(-1, 1))
             log_determinants.append(log_determinant)
+        if self.spectrum is not None:  # summed over the pixels of each place of the finest level
+            rows, columns = self.config.squeeze[0]
+            log_determinants[0] = log_determinants[0] - columns * self._spectrum()[1].view(-1, 1, rows).sum(2)
         mean, log_scale = self._last_prior()
         scales.append((x.movedim(-1, 1) - mean) * (-log_scale).exp())
-        log_determinants[-1] = log_determinants[-1] - log_scale.sum()
+        log_determinants[-1] = log_determinants[-1] - log_scale.sum(0)
         return scales, log_determinants
 
     def flat(self, y: torch.Tensor) -> torch.Tensor:
@@ -374,7 +394,21 @@ class Glow(nn.Module):
             for mix, coupling in reversed(self.levels[level]):
                 x = mix.inverse(coupling.inverse(x))
             x = unsqueeze(x, *self.config.squeeze[level])
+        if self.spectrum is not None:
+            mean, log_scale = self._spectrum()
+            x = x * log_scale.exp() + mean
         return x.movedim(-1, 1) + SILENCE
+
+    def _spectrum(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and log-deviation of the pixels of each frequency, ``(side, 1, 1)``."""
+        return self.spectrum[0, :, None, None], bounded(self.spectrum[1], PRIOR)[:, None, None]
+
+    def _start_spectrum(self, x: torch.Tensor) -> None:
+        """Of this batch, within its bound. The mean stays 0 where a quarter is silence, so that padding stays at 0."""
+        silent = (x.abs() < 1 / 256).float().mean() > 0.25
+        mean = torch.zeros_like(self.spectrum[0]) if silent else x.mean((0, 2, 3))
+        wanted = (x[..., 0] - mean[:, None]).square().mean((0, 2)).sqrt().clamp_min(1e-6).log() / PRIOR
+        self.spectrum.data = torch.stack([mean, PRIOR * torch.atanh(wanted.clamp(-0.95, 0.95))])
 
     def _last_prior(self) -> tuple[torch.Tensor, torch.Tensor]:
         return self.top[0], bounded(self.top[1], PRIOR)

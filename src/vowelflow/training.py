@@ -92,7 +92,7 @@ class Profile:
 VOWEL_PROFILE = Profile()
 # What the first edition of the study was measured with: smaller flows of padded pictures, without tails.
 FIRST_GLOW = GlowConfig(
-    288, 288, squeeze=((2, 2),) * 5, hidden=(16, 32, 64, 96, 128), prior=0, tail=None, last=3
+    288, 288, squeeze=((2, 2),) * 5, hidden=(16, 32, 64, 96, 128), prior=0, tail=None, rows=False, last=3
 )  # fmt: skip
 CPU = Profile(
     FIRST_GLOW, 24_000, batch=2, learning_rate=3e-3, warmup=400, decay=1.0, clip=50.0, average=0.999, looked_at=64
