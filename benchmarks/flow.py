@@ -223,6 +223,8 @@ def main() -> None:
     from vowelflow.training import _processor
 
     found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    if options.device == "cpu":  # all of it is measured anew, but for the GPU's part
+        found = {name: found[name] for name in found.keys() & {"cuda"}}
     if options.device == "cuda":
         found["cuda"] = on_a_gpu(options.rounds, options.batch)
     else:

@@ -141,6 +141,10 @@ def test_pictures_need_not_be_square():
     assert model.sample(2).shape == (2, 1, 16, 8)
     with pytest.raises(InputError, match=r"pictures are \(n, 1, 16, 8\), at least one, not \(3, 1, 8, 16\)"):
         model.encode(pictures.transpose(2, 3))
+    padded = load_model("cpu-klatt")
+    said = r"\(n, 1, 288, 288\) of the observation 'padded', at least one, not \(1, 1, 256, 96\) of the observation 'vowel'"
+    with pytest.raises(InputError, match=said):
+        padded.encode(torch.rand(1, 1, 256, 96))
 
 
 def test_shifts_do_not_run_away(pictures):

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from .base import InputError
-from .spectrogram import VOWEL, quantize
+from .spectrogram import OBSERVATIONS, VOWEL, quantize
 
 # cuDNN rounds float32 to 10 bits by default, and an inverse amplifies that: decode(encode(x)) would be off by 0.01.
 torch.backends.cudnn.allow_tf32 = False
@@ -194,9 +194,9 @@ class Network(nn.Sequential):
     def __init__(self, channels: int, hidden: int, out: int, last: int, rows: int = 0):
         super().__init__(
             nn.Conv2d(channels, hidden, 3, padding=1),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             nn.Conv2d(hidden, hidden, 1),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             nn.Conv2d(hidden, out, last, padding=last // 2),
         )
         nn.init.zeros_(self[-1].weight)
@@ -206,7 +206,7 @@ class Network(nn.Sequential):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(batch, height, width, channels)`` -> ``(batch, height, width, out)``."""
         x = x if self.rows is None else x + self.rows
-        return convolved(self[4], F.relu_(convolved(self[2], F.relu_(convolved(self[0], x)))))
+        return convolved(self[4], F.relu(convolved(self[2], F.relu(convolved(self[0], x)))))
 
 
 def convolved(layer: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
@@ -495,8 +495,10 @@ class Glow(nn.Module):
     def _checked(self, pictures: torch.Tensor) -> torch.Tensor:
         pictures, shape = torch.as_tensor(pictures), (1, self.config.side, self.config.frames)
         if pictures.ndim != 4 or pictures.shape[1:] != shape or not len(pictures):
+            names = {one.shape: f" of the observation {one.name!r}" for one in OBSERVATIONS.values()}
             raise InputError(
-                f"pictures are (n, {', '.join(map(str, shape))}), at least one, not {tuple(pictures.shape)}"
+                f"this flow's pictures are (n, {', '.join(map(str, shape))}){names.get(shape[1:], '')}, at least one,"
+                f" not {tuple(pictures.shape)}{names.get(tuple(pictures.shape[2:]), '')}"
             )
         if not (torch.isfinite(pictures).all() and pictures.min() >= 0 and pictures.max() <= 1):
             raise InputError("pictures must be finite and in [0, 1], as vf.images makes them")
