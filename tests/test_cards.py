@@ -17,6 +17,7 @@ from vowelflow.cards import (
     memory,
     reference_table,
     stability,
+    vowel_table,
     worst_condition,
 )
 from vowelflow.checkpoint import file_hash, load_model
@@ -198,3 +199,22 @@ def test_the_learning_curve_compares_speaker_by_speaker(tmp_path):
     assert table["test, more than all"].tolist() == ["0.250 (0.250 to 0.250)", "-"]
     assert table.loc["a half", "test"].startswith("1.700 (")
     assert len(learning_curve("nobody", tmp_path)) == 0
+
+
+def test_flows_of_vowels_have_a_table_of_their_own(klatt, tmp_path):
+    smoke = PROFILES["smoke"]
+    glow = replace(PROFILES["vowel"].glow, steps=1, hidden=(4,) * 4, prior=4)
+    for name, profile in (("padded", smoke), ("even", replace(smoke, glow=glow))):
+        train(klatt, tmp_path / name, replace(profile, iterations=1))
+        measure(tmp_path / name, klatt, draws=1, tokens=2, samples=1, lines=1)
+    assert list(reference_table(tmp_path).index) == ["padded"]
+    table = vowel_table(tmp_path)
+    metrics = json.loads((tmp_path / "even/metrics.json").read_text())
+    test = metrics["bits_per_dim"]["test"]
+    assert list(table.index) == ["even"] and table.loc["even", "test, bits"].startswith(f"{test['estimate']:.3f}")
+    assert table.loc["even", "test, kilobits a second"].startswith(f"{test['kilobits']['estimate']:.1f}")
+    assert test["kilobits"]["estimate"] > 100 and 50 < test["FLAC"]["kilobits"]["estimate"] < 300
+    assert table.loc["even", "AUC of samples"] == f"{metrics['discriminator']['samples']['auc']:.3f}"
+    assert set(metrics["exactness"]["off_the_data"]) == {"upside-down vowels", "silence", "white noise"}
+    assert max(metrics["exactness"]["off_the_data"].values()) < 1e-2
+    assert (tmp_path / "even/samples.png").stat().st_size > 10_000

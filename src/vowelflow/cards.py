@@ -181,8 +181,9 @@ def _flac(speech: Corpus, size: int) -> dict:
     for speaker, rows in speech.table.groupby("speaker").indices.items():
         sound, file = np.concatenate([speech.sound(row) for row in rows]), io.BytesIO()
         soundfile.write(file, sound, RATE, format="FLAC", subtype="PCM_16")
-        kilobits[speaker] = 8 * file.tell() / 1000 / (len(sound) / RATE)
-        bits[speaker] = 8 * file.tell() / len(rows) / size
+        size_in_bits = 8 * file.getbuffer().nbytes
+        kilobits[speaker] = size_in_bits / 1000 / (len(sound) / RATE)
+        bits[speaker] = size_in_bits / len(rows) / size
     return {"kilobits": _over_speakers(kilobits), "bits": _over_speakers(bits)}
 
 
@@ -192,7 +193,7 @@ def _over_speakers(values: dict[str, float]) -> dict | None:
 
 
 def reference_table(models: Path | None = None) -> pd.DataFrame:
-    """A row for each reference model under ``models/``, folds of one corpus as one, from their cards' numbers.
+    """A row for each flow of padded pictures under ``models/``, folds of one corpus as one, from their cards' numbers.
 
     Bits per dimension with intervals, as texts: of train speakers, of those held out of the same corpus, of others that
     it never met; in the middle of segments, where a flow that sees nothing else has all that it has; and of the best
@@ -200,6 +201,8 @@ def reference_table(models: Path | None = None) -> pd.DataFrame:
     """
     groups = {}
     for path in sorted((models or models_folder()).glob("*/metrics.json")):
+        if json.loads((path.parent / "config.json").read_text()).get("observation") == "vowel":
+            continue  # its bits are of other pictures, and do not compare
         name, fold = re.fullmatch(r"(.*?)(-\d)?", path.parent.name).groups()
         groups.setdefault((name, bool(fold)), []).append(path.parent)
     rows = {}
@@ -227,6 +230,24 @@ def reference_table(models: Path | None = None) -> pd.DataFrame:
     table = pd.DataFrame(rows).T.fillna("-")
     last = ["best simple model", "minutes", "machine"]
     return table[[name for name in table if name not in last] + [name for name in last if name in table]]
+
+
+def vowel_table(models: Path | None = None) -> pd.DataFrame:
+    """A row for each flow of ``VOWEL`` pictures under ``models/``, from its card: bits and kilobits by speakers, and its samples' AUC."""
+    rows = {}
+    for path in sorted((models or models_folder()).glob("*/metrics.json")):
+        config, metrics = json.loads((path.parent / "config.json").read_text()), json.loads(path.read_text())
+        if config.get("observation") != "vowel":
+            continue
+        row = {"pictures": f"{config['pictures']:,}", "parameters": f"{metrics['parameters']:,}"}
+        for split, found in metrics["bits_per_dim"].items():
+            row[f"{split}, bits"] = _told(found)
+            row[f"{split}, kilobits a second"] = _told(found["kilobits"], 1)
+        told_apart = metrics["discriminator"]
+        for name in ("samples", "floor"):
+            row[f"AUC of {name}"] = f"{told_apart[name]['auc']:.3f}" if name in told_apart else "-"
+        rows[path.parent.name] = row
+    return pd.DataFrame(rows).T.fillna("-")
 
 
 def learning_curve(name: str = "cpu-speech", models: Path | None = None) -> pd.DataFrame:
