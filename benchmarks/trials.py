@@ -61,7 +61,7 @@ def multiplications(glow: GlowConfig) -> float:
     total, channels, places = 0, 1, glow.size
     for level, (hidden, (rows, columns)) in enumerate(zip(glow.hidden, glow.squeeze)):
         channels, places = rows * columns * channels, places // (rows * columns)
-        coupling = 9 * channels // 2 * hidden + hidden**2 + 9 * hidden * channels
+        coupling = 9 * channels // 2 * hidden + hidden**2 + glow.last**2 * hidden * channels
         total += places * glow.steps * (coupling + channels**2)
         channels //= 2 if level < len(glow.hidden) - 1 else 1
     return total / 1e9
