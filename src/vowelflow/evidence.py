@@ -142,7 +142,7 @@ class Bench:
         known = [one.known for one in self.rounds if model in (one.model, one.untrained)] if draws > 1 else []
         averaged = np.unique(np.concatenate(known)) if known else np.arange(0)
         about = f"{self.tokens.fingerprint} {self.seed} {draws}".encode() + averaged.tobytes()
-        key = hashlib.sha256(weights + about + source_code("glow", "spectrogram")).hexdigest()[:16]
+        key = hashlib.sha256(weights + about + source_code("base", "glow", "spectrogram")).hexdigest()[:16]
         path = build_folder() / "codes" / f"{key}.safetensors"
         if not path.is_file():
             found = self.codes(model).clone() if draws > 1 else model.encode(self.pictures, self.seed).flat

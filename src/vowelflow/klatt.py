@@ -73,7 +73,7 @@ def klatt_corpus(speakers: int = 48, tokens: int = 8, seed: int = 0) -> Corpus:
     if speakers % 2:
         raise InputError(f"speakers={speakers} is odd; give an even number, half women and half men")
     # Another recipe or another Praat makes other sounds, so both are part of the name.
-    code = source_code("klatt", "clips", "corpus") + version("praat-parselmouth").encode()
+    code = source_code("klatt", "base", "clips", "corpus") + version("praat-parselmouth").encode()
     recipe = hashlib.sha256(code).hexdigest()[:10]
     path = cache_dir() / f"klatt-{speakers}x{tokens}-seed{seed}-{recipe}.zip"
     names = pd.DataFrame([_name(index) for index in range(speakers)], columns=["sex", "speaker"])

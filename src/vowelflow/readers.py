@@ -180,7 +180,7 @@ def _recognised(root: Path, files: dict[str, list[Path]]) -> str:
 def _read(name: str, root: Path, wanted: list[str]) -> Corpus:
     """The corpus in a folder, from the cache if nothing has changed since it was read."""
     files, stamps, problems = survey(root)
-    code = source_code("clips", "corpus", "layouts", "readers")
+    code = source_code("base", "clips", "corpus", "layouts", "readers")
     key = hashlib.sha256(repr((name, wanted, stamps, problems, code)).encode()).hexdigest()[:16]
     path = cache_dir() / "clips" / f"{name}-{key}.zip"
     about = {"name": name, "labels": wanted, "facts": {"licence": LICENCES[name], "problems": problems}}

@@ -101,11 +101,8 @@ def frame_count(corpus: Corpus) -> np.ndarray:
 
 def _frames_at(wave: torch.Tensor, centres: np.ndarray, fft: int = FFT) -> torch.Tensor:
     """Windowed frames ``(frames, fft)`` of a clip, centred on samples of its segment; the window is 25/32 of ``fft``."""
-    width = round(fft * WINDOW / FFT)
-    before = (fft - width) // 2
-    window = torch.nn.functional.pad(torch.hann_window(width, device=wave.device), (before, fft - width - before))
     wave = torch.nn.functional.pad(wave, (fft // 2, fft // 2))  # the window is zero there, or sees past the recording
-    return wave.unfold(0, fft, 1)[torch.from_numpy(LEAD + centres).to(wave.device)] * window
+    return wave.unfold(0, fft, 1)[torch.from_numpy(LEAD + centres).to(wave.device)] * _window(wave.device, fft)
 
 
 def evenly_seen(
@@ -140,9 +137,11 @@ def spectrum_of(wave: torch.Tensor) -> torch.Tensor:
     return torch.stft(wave, FFT, HOP, WINDOW, window, center=False, return_complex=True)
 
 
-def _window(device="cpu") -> torch.Tensor:
-    """The Hann window in the middle of a frame's ``FFT`` samples, as ``torch.stft`` places it."""
-    return torch.nn.functional.pad(torch.hann_window(WINDOW, device=device), [(FFT - WINDOW) // 2] * 2)
+def _window(device="cpu", fft: int = FFT) -> torch.Tensor:
+    """The Hann window, 25/32 of a frame's ``fft`` samples, in their middle, as ``torch.stft`` places it."""
+    width = round(fft * WINDOW / FFT)
+    before = (fft - width) // 2
+    return torch.nn.functional.pad(torch.hann_window(width, device=device), (before, fft - width - before))
 
 
 def _levels(waves: Sequence[torch.Tensor], window: torch.Tensor) -> tuple[torch.Tensor, ...]:
