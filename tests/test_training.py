@@ -55,6 +55,7 @@ def keep_training(folder, ready):
     from vowelflow.klatt import klatt_corpus
 
     speech = klatt_corpus(speakers=8, tokens=2)
+    torch.set_num_threads(1)  # sums of two threads round otherwise, and a run chooses their number by what is faster
     ready.set()
     train(speech, folder, LONG, seed=1, resume=True)
 

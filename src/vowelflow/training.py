@@ -66,9 +66,9 @@ class Profile:
     batch: int = 4  # pictures a step, over all devices
     pieces: int = 1  # in which a device goes through its share of a batch (gradient accumulation)
     optimizer: str = "Adam"  # or Adamax
-    learning_rate: float = 2e-3
+    learning_rate: float = 1.5e-3
     warmup: int = 100  # steps of linear rise
-    decay: float = 0.3  # the share of the steps, at the end, over which the rate falls to nothing by a cosine
+    decay: float = 1.0  # the share of the steps, at the end, over which the rate falls to nothing by a cosine
     clip: float = 100.0  # largest norm of a gradient, of bits per dimension times 100
     average: float = 0.9995  # of the exponential moving average of weights that analysis uses
     autocast: bool | None = None  # bfloat16 in the coupling networks, in training only; None: where it is faster
@@ -95,7 +95,7 @@ FIRST_GLOW = GlowConfig(
     288, 288, squeeze=((2, 2),) * 5, hidden=(16, 32, 64, 96, 128), prior=0, tail=None, rows=False, last=3
 )  # fmt: skip
 CPU = Profile(
-    FIRST_GLOW, 24_000, batch=2, learning_rate=3e-3, warmup=400, decay=1.0, clip=50.0, average=0.999, looked_at=64
+    FIRST_GLOW, 24_000, batch=2, learning_rate=3e-3, warmup=400, clip=50.0, average=0.999, looked_at=64
 )  # fmt: skip
 PROFILES = {
     "vowel": VOWEL_PROFILE,
@@ -115,7 +115,6 @@ PROFILES = {
         iterations=50_000,
         batch=16,
         learning_rate=1e-3,
-        decay=1.0,
         checkpoint=4,
     ),
 }  # fmt: skip
@@ -533,9 +532,7 @@ def untrained_flow(corpus: Corpus, profile: Profile, seed: int = 0) -> Glow:
     speech = usable(corpus.split["train"], profile.observation)
     torch.manual_seed(seed)
     model = Glow(profile.glow)
-    first = (
-        profile.batch if profile.glow.tail is None else 64
-    )  # principal axes want more pictures than root mean squares
+    first = profile.batch if profile.glow.tail is None else 64  # principal axes want more pictures than root mean squares
     plain = replace(profile, gain_db=0, shift=0, trim=0, speed=0, noise_db=None, batch=first)
     model.initialise(_batch(speech, plain, seed, 0))
     return model.eval().requires_grad_(False)
