@@ -200,11 +200,9 @@ def reference_table(models: Path | None = None) -> pd.DataFrame:
     simple model on the held-out tokens.
     """
     groups = {}
-    for path in sorted((models or models_folder()).glob("*/metrics.json")):
-        if json.loads((path.parent / "config.json").read_text()).get("observation") == "vowel":
-            continue  # its bits are of other pictures, and do not compare
-        name, fold = re.fullmatch(r"(.*?)(-\d)?", path.parent.name).groups()
-        groups.setdefault((name, bool(fold)), []).append(path.parent)
+    for folder in _measured(models, even=False):
+        name, fold = re.fullmatch(r"(.*?)(-\d)?", folder.name).groups()
+        groups.setdefault((name, bool(fold)), []).append(folder)
     rows = {}
     for (name, folds), folders in groups.items():
         configs, metrics = (
@@ -235,10 +233,8 @@ def reference_table(models: Path | None = None) -> pd.DataFrame:
 def vowel_table(models: Path | None = None) -> pd.DataFrame:
     """A row for each flow of ``VOWEL`` pictures under ``models/``, from its card: bits and kilobits by speakers, and its samples' AUC."""
     rows = {}
-    for path in sorted((models or models_folder()).glob("*/metrics.json")):
-        config, metrics = json.loads((path.parent / "config.json").read_text()), json.loads(path.read_text())
-        if config.get("observation") != "vowel":
-            continue
+    for folder in _measured(models, even=True):
+        config, metrics = (json.loads((folder / f"{name}.json").read_text()) for name in ("config", "metrics"))
         row = {"pictures": f"{config['pictures']:,}", "parameters": f"{metrics['parameters']:,}"}
         for split, found in metrics["bits_per_dim"].items():
             row[f"{split}, bits"] = _told(found)
@@ -246,8 +242,15 @@ def vowel_table(models: Path | None = None) -> pd.DataFrame:
         told_apart = metrics["discriminator"]
         for name in ("samples", "floor"):
             row[f"AUC of {name}"] = f"{told_apart[name]['auc']:.3f}" if name in told_apart else "-"
-        rows[path.parent.name] = row
+        rows[folder.name] = row
     return pd.DataFrame(rows).T.fillna("-")
+
+
+def _measured(models: Path | None, even: bool) -> list[Path]:
+    """Folders of the flows that have a card, of ``VOWEL`` pictures or of the others: bits of different pictures do not compare."""
+    folders = [path.parent for path in sorted((models or models_folder()).glob("*/metrics.json"))]
+    configs = {folder: json.loads((folder / "config.json").read_text()) for folder in folders}
+    return [folder for folder, config in configs.items() if (config.get("observation") == "vowel") == even]
 
 
 def learning_curve(name: str = "cpu-speech", models: Path | None = None) -> pd.DataFrame:

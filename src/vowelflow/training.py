@@ -532,7 +532,7 @@ def untrained_flow(corpus: Corpus, profile: Profile, seed: int = 0) -> Glow:
     speech = usable(corpus.split["train"], profile.observation)
     torch.manual_seed(seed)
     model = Glow(profile.glow)
-    first = profile.batch if profile.glow.tail is None else 64  # principal axes want more pictures than root mean squares
+    first = profile.batch if profile.glow.tail is None else 64  # principal axes want more pictures
     plain = replace(profile, gain_db=0, shift=0, trim=0, speed=0, noise_db=None, batch=first)
     model.initialise(_batch(speech, plain, seed, 0))
     return model.eval().requires_grad_(False)
