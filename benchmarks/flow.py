@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
 import platform
@@ -84,18 +85,19 @@ def build(side: Side):
 
 
 def normflows_like(glow):
-    """normflows' Glow of the nearest shape."""
+    """normflows' Glow of the nearest shape: it squeezes by 2x2 only, so it has levels as long as both sides are even."""
     import normflows as nf
 
     priors, flows, merges = [], [], []
-    for level in reversed(range(len(glow.hidden))):  # the coarsest first
+    levels = min(len(glow.hidden), math.gcd(glow.side, glow.frames).bit_length() - 2)
+    for level in reversed(range(levels)):  # the coarsest first
         channels, shrunk = 16 * 2**level, 4 * 2**level
         shape = (glow.side // shrunk, glow.frames // shrunk)
-        blocks = [nf.flows.GlowBlock(channels, glow.hidden[level]) for _ in range(glow.steps)]
+        blocks = [nf.flows.GlowBlock(channels, glow.hidden[level]) for _ in range(glow.steps[level])]
         flows.append([*blocks, *[nf.flows.Squeeze()] * (1 if level else 2)])
-        leaves = channels if level == len(glow.hidden) - 1 else channels // 2
+        leaves = channels if level == levels - 1 else channels // 2
         priors.append(nf.distributions.DiagGaussian((leaves, *shape), trainable=False))
-        merges += [nf.flows.Merge()] if level < len(glow.hidden) - 1 else []
+        merges += [nf.flows.Merge()] if level < levels - 1 else []
     return nf.MultiscaleFlow(priors, flows, merges, class_cond=False)
 
 

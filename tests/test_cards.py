@@ -203,7 +203,7 @@ def test_the_learning_curve_compares_speaker_by_speaker(tmp_path):
 
 def test_flows_of_vowels_have_a_table_of_their_own(klatt, tmp_path):
     smoke = PROFILES["smoke"]
-    glow = replace(PROFILES["vowel"].glow, steps=1, hidden=(4,) * 4, prior=4)
+    glow = replace(PROFILES["vowel"].glow, steps=1, hidden=(4,) * 8, prior=4)
     for name, profile in (("padded", smoke), ("even", replace(smoke, glow=glow))):
         train(klatt, tmp_path / name, replace(profile, iterations=1))
         measure(tmp_path / name, klatt, draws=1, tokens=2, samples=1, lines=1)

@@ -26,8 +26,10 @@ from vowelflow.glow import (
     unstretch,
 )
 
-SMALL = GlowConfig(8, 8, squeeze=((4, 2), (1, 2)), steps=2, hidden=(6, 8), prior=5, tail=1.0)
-FIRST = replace(SMALL, squeeze=((2, 2), (2, 2)), prior=0, tail=None, rows=False, last=3)  # as the first edition's flows
+SMALL = GlowConfig(8, 8, squeeze=((4, 2), (1, 2)), steps=2, hidden=(6, 8), prior=5, tail=1.0, axes=3)
+FIRST = replace(
+    SMALL, squeeze=((2, 2), (2, 2)), prior=0, tail=None, rows=False, axes=0, last=3
+)  # as the first edition's flows
 SIGMOID = replace(FIRST, scale="sigmoid")
 CONFIGS = pytest.mark.parametrize("config", [SMALL, FIRST, SIGMOID], ids=["tails", "first", "sigmoid"])
 
@@ -39,6 +41,10 @@ def unsettled(config, seed=0):
     model.initialise(torch.rand(8, 1, config.side, config.frames))
     for weight in model.parameters():
         weight.data += 0.1 * torch.randn_like(weight)
+    if config.axes:
+        model.axes.vectors.copy_(torch.linalg.qr(torch.randn_like(model.axes.vectors).T)[0].T)
+        for buffer in (model.axes.log_scale, model.axes.mean, model.axes.log_deviation):
+            buffer.copy_(0.5 * torch.randn_like(buffer))
     return model.eval().requires_grad_(False)
 
 
@@ -200,6 +206,33 @@ def test_an_untrained_flow_with_tails_has_principal_axes(klatt):
     assert abs(torch.corrcoef(torch.stack([mean, channels[:, 0]]))[0, 1]) > 0.5
 
 
+def test_the_last_prior_is_fitted_to_the_mean_deviation_and_axes_of_codes():
+    config = GlowConfig(8, 8, squeeze=((2, 2), (2, 2), (1, 1)), steps=1, hidden=(4, 4, 4), prior=0, axes=3)
+    torch.manual_seed(0)
+    given = torch.rand(4000, 1, 8, 8)
+    given = given + 0.3 * torch.randn(4000, 1, 1, 1) * torch.linspace(-1, 1, 8)[:, None]  # all share a tilt
+    model = Glow(config)
+    model.initialise(given[:200])
+    model.top.data[0] += 0.3
+    before = model.log_likelihood(given).mean()
+    model.fit_axes(given[:2].split(1))
+    assert torch.equal(model.log_likelihood(given).mean(), before)  # two pictures tell nothing
+    model.fit_axes(given[:3500].split(500))
+    assert len(model.axes.mean) == 16  # the coarsest scale, though it is more than an eighth of the code
+    coarsest = model.flat(given)[:, :16].detach()
+    assert model.log_likelihood(given[3500:]).mean() > before.item() + 0.5  # of pictures it has not seen, too
+    assert coarsest.mean(0) == pytest.approx(0, abs=0.05) and coarsest.square().mean().item() == pytest.approx(
+        1, abs=0.02
+    )
+    vectors = model.axes.vectors
+    assert torch.allclose(vectors @ vectors.T, torch.eye(3, dtype=torch.float64), atol=1e-12)
+    assert (coarsest @ vectors.float().T).square().mean(0) == pytest.approx(1, abs=0.15)
+    assert model.axes.log_scale[0] < -0.2  # the tilt
+    scale = model.axes.log_scale.clone()
+    model.fit_axes(given[:3500].split(500))
+    assert torch.allclose(model.axes.log_scale, scale, atol=1e-4)  # a second time it is the same
+
+
 def test_decode_inverts_encode(small, pictures):
     code = small.encode(pictures)
     assert code.flat.shape == (5, 64) and (small.decode(code) - code.image).abs().max() < 1e-5
@@ -304,7 +337,7 @@ def test_an_empty_channel_of_the_first_batch_does_not_make_actnorm_infinite():
 @pytest.mark.parametrize("scale, highest", [("tanh", 2.0), ("sigmoid", 0.0)])
 @pytest.mark.parametrize("bias", [-1e4, 1e4])
 def test_scales_stay_bounded_whatever_the_network_says(scale, highest, bias):
-    coupling = Coupling(4, 6, replace(FIRST, scale=scale))
+    coupling = Coupling(4, 6, (4, 4), replace(FIRST, scale=scale))
     coupling.network[-1].bias.data += bias
     log_scale, _ = coupling.scale_and_shift(torch.randn(1, 4, 4, 2), False)
     assert -2 - 1e-4 <= log_scale.min() and log_scale.max() <= highest + 1e-4
@@ -326,7 +359,7 @@ def test_checkpointing_changes_no_gradient(config, checkpoint):
 
 def test_checkpointing_keeps_next_to_nothing():
     model, y = (
-        unsettled(GlowConfig(32, 32, squeeze=((2, 2),), steps=16, hidden=(32,))).requires_grad_(True),
+        unsettled(GlowConfig(32, 32, squeeze=((2, 2),), steps=16, hidden=(32,), axes=0)).requires_grad_(True),
         torch.rand(1, 1, 32, 32),
     )
 
@@ -400,7 +433,7 @@ def test_codes_of_another_size_are_refused(small):
 def test_configurations_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match="one entry for each level"):
         GlowConfig(hidden=(8, 8))
-    with pytest.raises(InputError, match="must be multiples of 32 and 32"):
+    with pytest.raises(InputError, match="must be multiples of 256 and 96"):
         GlowConfig(side=100)
     shape = {"squeeze": [[2, 2]], "hidden": [4], "steps": 1, "side": 8, "frames": 8, "prior": 0, "rows": True}
     assert glow_config({"glow": shape}).hidden == (4,)

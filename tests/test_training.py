@@ -9,6 +9,7 @@ import time
 import warnings
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 from filelock import FileLock
@@ -399,7 +400,7 @@ def test_the_paper_profile_has_no_augmentation():
     assert PROFILES["paper"].gain_db == PROFILES["paper"].shift == 0
 
 
-VOWEL = replace(SMOKE, glow=replace(PROFILES["vowel"].glow, steps=1, hidden=(4,) * 4, prior=4))
+VOWEL = replace(SMOKE, glow=replace(PROFILES["vowel"].glow, steps=1, hidden=(4,) * 8, prior=4))
 
 
 def test_pictures_without_padding_are_seen_whole_and_varied(klatt):
@@ -420,8 +421,12 @@ def test_a_training_may_start_from_a_model(klatt, tmp_path):
     before = load_model(tmp_path / "first")
     after = train(klatt, tmp_path / "on", replace(VOWEL, learning_rate=1e-12), start_from=tmp_path / "first")
     assert all(torch.allclose(one, other, atol=1e-3) for one, other in zip(before.parameters(), after.parameters()))
-    config = json.loads((tmp_path / "on/config.json").read_text())
-    assert config["pictures"] == 24 and config["steps"] == 6
+    first, config = (json.loads((tmp_path / name / "config.json").read_text()) for name in ("first", "on"))
+    looks = pd.read_csv(tmp_path / "on/log.csv")
+    assert (
+        config["pictures"] == first["pictures"] + VOWEL.batch * looks.step[looks.valid.idxmin()]
+        and config["steps"] == 6
+    )
     assert config["started_from"] == {"model": "first", "sha256": weights(tmp_path / "first")}
     train(klatt, tmp_path / "cut", VOWEL, minutes=0, start_from=tmp_path / "first")
     train(klatt, tmp_path / "cut", VOWEL, resume=True, start_from=tmp_path / "first")

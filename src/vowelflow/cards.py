@@ -482,10 +482,10 @@ A Glow flow from {glow.side}x{glow.frames} vowel spectrograms, the observation `
 - **Data**: {config["segments"]["train"]:,} segments of train speakers of `{config["corpus"]}` (fingerprint {config["fingerprint"]}):
   the vowels {", ".join(config["vowels"])}.
 - **Licence of the weights**: {config["licence"]}.
-- **Shape**: {len(glow.hidden)} levels of {glow.steps} steps, coupling widths {list(glow.hidden)}, {metrics["parameters"]:,} parameters,
+- **Shape**: {len(glow.hidden)} levels of {list(glow.steps)} steps, coupling widths {list(glow.hidden)}, {metrics["parameters"]:,} parameters,
   stored in {16 if halves else 32} bits.
-- **Training**: {pictures:,} pictures{_since(config)}; {config["steps"]:,} steps of {config["profile"]["batch"]} in {config["minutes"]:.0f} minutes,
-  seed {config["seed"]}, {config["machine"]}. `log.csv` has the curve.
+- **Training**: {pictures:,} pictures{_since(config)}, where validation speakers cost least in a training of {config["steps"]:,} steps
+  of {config["profile"]["batch"]} and {config["minutes"]:.0f} minutes; seed {config["seed"]}, {config["machine"]}. `log.csv` has the curve.
 - **SHA-256** of `model.safetensors`: `{config["sha256"]}`
 
 Bits per dimension, mean over speakers with its 95 % t interval where there are enough of them, without the sentences that

@@ -17,7 +17,7 @@ from .base import InputError, save_atomically
 from .glow import Glow, GlowConfig
 
 # Shape of a flow whose config.json does not say these: before there were tails, and a choice of squeezes.
-FIRST_EDITION = {"prior": 0, "tail": None, "rows": False, "last": 3}
+FIRST_EDITION = {"prior": 0, "tail": None, "rows": False, "axes": 0, "last": 3}
 
 
 def file_hash(*paths: Path) -> str:
@@ -59,16 +59,15 @@ def load_model(name: str | Path, models: Path | None = None) -> Glow:
     weights, files = folder / "model.safetensors", sorted(folder.glob("model*.safetensors"))  # large ones are split
     if not files or file_hash(*files) != expected:
         raise InputError(f"{weights} is missing or is not the file that config.json names; fetch it again")
-    if 2 * glow.steps * max(glow.hidden) ** 2 > sum(
-        file.stat().st_size for file in files
-    ):  # before memory is asked for
-        raise InputError(f"{about} asks for {glow.steps} steps of width {max(glow.hidden)}, too much for {weights}")
+    asked = sum(2 * steps * width**2 for steps, width in zip(glow.steps, glow.hidden))
+    if asked > sum(file.stat().st_size for file in files):  # before memory is asked for
+        raise InputError(f"{about} asks for {glow.steps} steps of widths {glow.hidden}, too much for {weights}")
     model = Glow(glow)
     try:
         model.load_state_dict({name: value for file in files for name, value in load_file(file).items()})
     except (RuntimeError, SafetensorError) as error:
         raise InputError(f"{weights} does not fit its config.json: {error}") from None
-    _orthogonal_rotations(model)
+    _orthonormalise(model)
     return model.eval().requires_grad_(False).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -78,13 +77,8 @@ def save_model(folder: Path, model: Glow, about: dict, most: int | None = None) 
     Weights of more than ``most`` bytes go to ``model-1.safetensors`` and so on.
     """
     state = model.state_dict()
-    halves = {name for name, _ in model.named_parameters()}
-    tensors = {
-        name: (value.half() if name in halves else value.float() if name.endswith("rotation") else value)
-        .cpu()
-        .contiguous()
-        for name, value in state.items()
-    }
+    halves = {name for name, _ in model.named_parameters()} | {name for name in state if _orthonormal(name)}
+    tensors = {name: (value.half() if name in halves else value).cpu().contiguous() for name, value in state.items()}
     parts, size = [{}], 0
     for name, value in tensors.items():
         size += value.nbytes
@@ -94,17 +88,22 @@ def save_model(folder: Path, model: Glow, about: dict, most: int | None = None) 
     names = [f"model-{number}" for number in range(1, len(parts) + 1)] if len(parts) > 1 else ["model"]
     files = [write_tensors(folder / f"{name}.safetensors", part) for name, part in zip(names, parts)]
     model.load_state_dict(tensors)
-    _orthogonal_rotations(model)
+    _orthonormalise(model)
     config = json.dumps(about | {"sha256": file_hash(*files)}, indent=2) + "\n"
     save_atomically(folder / "config.json", lambda path: path.write_text(config))
 
 
+def _orthonormal(name: str) -> bool:
+    return name.endswith(("rotation", "axes.vectors"))
+
+
 @torch.no_grad()
-def _orthogonal_rotations(model: Glow) -> None:
-    """Rotations are kept in 32 bits; one Newton step makes them orthogonal in 64."""
-    for name, buffer in model.named_buffers():
-        if name.endswith("rotation"):
-            buffer.copy_(1.5 * buffer - 0.5 * buffer @ buffer.T @ buffer)
+def _orthonormalise(model: Glow) -> None:
+    """Rotations and axes are kept in 16 bits; Newton's steps make their rows orthonormal in 64."""
+    for name, rows in model.named_buffers():
+        if _orthonormal(name):
+            for _ in range(4):
+                rows.copy_(1.5 * rows - 0.5 * rows @ rows.T @ rows)
 
 
 def write_tensors(path: Path, tensors: dict, about: dict | None = None) -> Path:
@@ -129,8 +128,9 @@ def glow_config(config: dict) -> GlowConfig:
     if "squeeze" not in shape:
         shape |= {"squeeze": [(2, 2)] * levels} | FIRST_EDITION
     shape["hidden"], shape["squeeze"] = tuple(shape["hidden"]), tuple(map(tuple, shape["squeeze"]))
+    steps = shape["steps"] = shape["steps"] if isinstance(shape["steps"], int) else tuple(shape["steps"])
     numbers = (
-        shape["steps"],
+        *(steps if isinstance(steps, tuple) else [steps]),
         shape["side"],
         shape["frames"],
         *shape["hidden"],

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,24 +44,29 @@ class GlowConfig:
 
     side: int = VOWEL.side  # pixels of a picture from low to high frequency,
     frames: int = VOWEL.frames  # and along time
-    squeeze: tuple[tuple[int, int], ...] = ((2, 8), (2, 2), (2, 2), (4, 1))  # pixels that become channels, by level
-    steps: int = 8  # of each level
-    hidden: tuple[int, ...] = (64, 128, 192, 192)  # width of the couplings' networks, by level
+    # Pixels that become channels, by level. The last level has one place, so that its steps see all of a picture.
+    squeeze: tuple[tuple[int, int], ...] = ((2, 8), (2, 2), (2, 2), (2, 1), (2, 1), (2, 1), (2, 1), (2, 3))
+    steps: int | tuple[int, ...] = (8, 8, 8, 8, 6, 6, 6, 4)  # of each level
+    hidden: tuple[int, ...] = (64, 128, 160, 160, 128, 128, 128, 128)  # width of the couplings' networks, by level
     prior: int = 64  # width of the network of a split's prior; 0 for a single convolution
     tail: float | None = 2.0  # couplings scale what is within so much of 0, and only shift the rest; None: no tails
     rows: bool = (
         True  # whether it knows at what frequency it is, which convolutions hardly do: see ``Network`` and ``Glow``
     )
+    axes: int = 48  # principal axes of the coarsest scales' prior; 0: its numbers are independent
     last: int = 1  # size of the last convolution of the networks, after one of 3x3 and one of 1x1
     scale: str = "tanh"  # a coupling multiplies by exp(2 tanh(s / 2)), or, "sigmoid", sigmoid(s + 2) above e^-2
     reach: float = 8.0  # bound of what coupling networks see, many times what they meet in pictures
 
     def __post_init__(self):
+        if isinstance(self.steps, int):
+            object.__setattr__(self, "steps", (self.steps,) * len(self.hidden))
         height, width = (math.prod(pair[axis] for pair in self.squeeze) for axis in (0, 1))
-        if len(self.hidden) != len(self.squeeze) or self.side % height or self.frames % width:
+        levels = {len(self.hidden), len(self.squeeze), len(self.steps)}
+        if len(levels) > 1 or self.side % height or self.frames % width:
             raise InputError(
-                f"hidden {self.hidden} and squeeze {self.squeeze} need one entry for each level, and a side of "
-                f"{self.side} and {self.frames} frames must be multiples of {height} and {width}"
+                f"hidden {self.hidden}, steps {self.steps} and squeeze {self.squeeze} need one entry for each level, "
+                f"and a side of {self.side} and {self.frames} frames must be multiples of {height} and {width}"
             )
 
     @property
@@ -188,12 +193,14 @@ def principal_start(mixes: list[Mix], x: torch.Tensor) -> None:
 class Network(nn.Sequential):
     """What is learned of a coupling or a prior: three convolutions, the last of which starts as 0.
 
-    Where it is told the number of ``rows``, it adds a learned vector for each row, that is, frequency, to its input.
+    ``places`` are the height and width of its input, which has nothing beside a place where one of these is 1. If
+    ``config.rows``, a learned vector for each row, that is, frequency, is added to the input.
     """
 
-    def __init__(self, channels: int, hidden: int, out: int, last: int, rows: int = 0):
+    def __init__(self, channels: int, hidden: int, out: int, places: tuple[int, int], config: GlowConfig):
+        kernel, last = tuple(3 if places > 1 else 1 for places in places), config.last
         super().__init__(
-            nn.Conv2d(channels, hidden, 3, padding=1),
+            nn.Conv2d(channels, hidden, kernel, padding=(kernel[0] // 2, kernel[1] // 2)),
             nn.ReLU(),
             nn.Conv2d(hidden, hidden, 1),
             nn.ReLU(),
@@ -201,7 +208,7 @@ class Network(nn.Sequential):
         )
         nn.init.zeros_(self[-1].weight)
         nn.init.zeros_(self[-1].bias)
-        self.rows = nn.Parameter(torch.zeros(rows, 1, channels)) if rows else None
+        self.rows = nn.Parameter(torch.zeros(places[0], 1, channels)) if config.rows else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(batch, height, width, channels)`` -> ``(batch, height, width, out)``."""
@@ -219,10 +226,10 @@ def convolved(layer: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
 class Coupling(nn.Module):
     """Affine coupling: one half of the channels scales and shifts the other."""
 
-    def __init__(self, channels: int, hidden: int, config: GlowConfig, rows: int = 0):
+    def __init__(self, channels: int, hidden: int, places: tuple[int, int], config: GlowConfig):
         super().__init__()
         self.config = config
-        self.network = Network(channels // 2, hidden, channels, config.last, rows * config.rows)
+        self.network = Network(channels // 2, hidden, channels, places, config)
 
     def scale_and_shift(self, kept: torch.Tensor, autocast: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-scale and shift for the changed half, each of the shape of ``kept``."""
@@ -256,11 +263,11 @@ def seen(kept: torch.Tensor, config: GlowConfig) -> torch.Tensor:
 class Whiten(nn.Module):
     """The learned prior of a split: mean and log-scale of what leaves, from what stays."""
 
-    def __init__(self, channels: int, config: GlowConfig, rows: int):
+    def __init__(self, channels: int, places: tuple[int, int], config: GlowConfig):
         super().__init__()
         self.config = config
         if config.prior:
-            self.network = Network(channels, config.prior, 2 * channels, config.last, rows * config.rows)
+            self.network = Network(channels, config.prior, 2 * channels, places, config)
         else:
             self.network = nn.Conv2d(channels, 2 * channels, 3, padding=1)
             nn.init.zeros_(self.network.weight)
@@ -280,6 +287,62 @@ class Whiten(nn.Module):
     def inverse(self, white, stays) -> torch.Tensor:
         mean, log_scale = self.prior(stays)
         return unstretch(white, -log_scale, self.config.tail) + mean
+
+
+class Axes(nn.Module):
+    """The last prior: a Gaussian of whole codes' coarsest scales, as mean, deviation and principal axes, fitted in closed form.
+
+    y = x' + U^T (e^s - 1) U x' with x' = (x - mean) / deviation, and orthonormal rows of U. Convolutions mix what is near,
+    so what places far apart have in common is left in the codes. It is worth a few nats of a picture, too little for a
+    gradient of few pictures to find, and it is much of what tells samples from speech. It starts as the identity.
+    """
+
+    def __init__(self, size: int, count: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("log_deviation", torch.zeros(size))
+        self.register_buffer("vectors", torch.eye(min(count, size), size, dtype=torch.float64))  # as rotations are
+        self.register_buffer("log_scale", torch.zeros(min(count, size)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self._scaled((x - self.mean) * (-self.log_deviation).exp(), self.log_scale)
+
+    def inverse(self, y: torch.Tensor) -> torch.Tensor:
+        return self._scaled(y, -self.log_scale) * self.log_deviation.exp() + self.mean
+
+    def log_determinant(self) -> torch.Tensor:
+        return self.log_scale.sum() - self.log_deviation.sum()
+
+    def _scaled(self, x, log_scale):
+        axes = self.vectors.to(x.dtype)
+        return x + (x @ axes.T * torch.expm1(log_scale)) @ axes
+
+    @torch.no_grad()
+    def fit(self, x: torch.Tensor) -> None:
+        """Fit codes ``(n, size)`` by probabilistic principal component analysis (Tipping and Bishop 1999).
+
+        Eigenvalues are shrunk, as n codes exaggerate them, and those that so few codes do not tell from noise become 1
+        (Baik and Silverstein 2006). Fewer codes than twice the axes change nothing.
+        """
+        (n, size), count = x.shape, len(self.log_scale)
+        if n < 2 * count:
+            return
+        mean, deviation = x.mean(0), x.std(0).clamp(math.exp(-PRIOR), math.exp(PRIOR))
+        white = (x - mean) / deviation
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(0)
+            _, singular, axes = torch.svd_lowrank(white, min(count + 16, n, size), niter=4)
+        found = singular[:count].square() / n
+        found = found / ((size - found.sum()) / max(size - count, 1)).clamp_min(1e-6)
+        ratio = size / n
+        middle = found + 1 - ratio
+        real = (middle + (middle.square() - 4 * found).clamp_min(0).sqrt()) / 2
+        real = torch.where(found > (1 + math.sqrt(ratio)) ** 2, real, torch.ones_like(real))
+        rest = size / (size + float((real - 1).sum()))  # the variance of what no axis scales
+        self.mean.copy_(mean)
+        self.log_deviation.copy_(deviation.log() + 0.5 * math.log(rest))
+        self.vectors.copy_(torch.linalg.qr(axes[:, :count].double())[0].T)
+        self.log_scale.copy_(-0.5 * real.log())
 
 
 def through(steps, x: torch.Tensor, autocast: bool, initialise: bool = False):
@@ -315,27 +378,34 @@ class Glow(nn.Module):
         self.config = config
         self.levels, self.whiten, self.shapes = nn.ModuleList(), nn.ModuleList(), []
         channels, side, frames = 1, config.side, config.frames
-        for level, (hidden, (rows, columns)) in enumerate(zip(config.hidden, config.squeeze)):
+        for level, (steps, hidden, (rows, columns)) in enumerate(zip(config.steps, config.hidden, config.squeeze)):
             channels, side, frames = rows * columns * channels, side // rows, frames // columns
-            steps = [
-                nn.ModuleList([Mix(channels), Coupling(channels, hidden, config, side)]) for _ in range(config.steps)
-            ]
-            self.levels.append(nn.ModuleList(steps))
+            places = side, frames
+            self.levels.append(
+                nn.ModuleList(
+                    nn.ModuleList([Mix(channels), Coupling(channels, hidden, places, config)]) for _ in range(steps)
+                )
+            )
             if level < len(config.hidden) - 1:
                 channels //= 2
-                self.whiten.append(Whiten(channels, config, side))
+                self.whiten.append(Whiten(channels, places, config))
             self.shapes.append((channels, side, frames))  # of what this level adds to the code
         # Mean and log-deviation: of the last scale, and, where it knows frequencies, of the pixels of each.
         self.top = nn.Parameter(torch.zeros(2, channels, side if config.rows else 1, 1))
         self.spectrum = nn.Parameter(torch.zeros(2, config.side)) if config.rows else None
+        self.axes = Axes(self._coarsest(8), config.axes) if config.axes else None
         self.register_buffer("initialised", torch.tensor(False))
         self.through = through  # training on a GPU puts a compiled one here
 
     @property
     def top_size(self) -> int:
         """How many numbers the top code has: the coarsest scales, a quarter of all at most."""
+        return self._coarsest(4)
+
+    def _coarsest(self, share: int) -> int:
+        """How many numbers the coarsest scales have, as many scales as make at most one ``share``-th of the code."""
         sizes = np.cumsum([math.prod(shape) for shape in reversed(self.shapes)])
-        return int(max(size for size in sizes if size <= max(self.config.size // 4, sizes[0])))
+        return int(max(size for size in sizes if size <= max(self.config.size // share, sizes[0])))
 
     def forward(self, y: torch.Tensor, autocast: bool = False, checkpoint: int = 0, initialise: bool = False):
         """Dequantized pictures -> scales of the code, and log-determinants by place, both finest level first.
@@ -376,16 +446,26 @@ class Glow(nn.Module):
         mean, log_scale = self._last_prior()
         scales.append((x.movedim(-1, 1) - mean) * (-log_scale).exp())
         log_determinants[-1] = log_determinants[-1] - log_scale.sum(0)
+        if self.axes:  # shared out among the places of the coarsest level
+            flat = self.axes(self._flat(scales)[:, : len(self.axes.mean)])
+            scales = [*scales[: len(scales) - len(self.scales(flat))], *reversed(self.scales(flat))]
+            log_determinants[-1] = log_determinants[-1] + self.axes.log_determinant() / log_determinants[-1][0].numel()
         return scales, log_determinants
 
     def flat(self, y: torch.Tensor) -> torch.Tensor:
         """Dequantized pictures -> whole codes ``(batch, size)``, coarsest scale first."""
-        scales, _ = self.forward(y)
+        return self._flat(self.forward(y)[0])
+
+    @staticmethod
+    def _flat(scales: list[torch.Tensor]) -> torch.Tensor:
         return torch.cat([scale.flatten(1) for scale in reversed(scales)], 1)
 
     def inverse(self, flat: torch.Tensor) -> torch.Tensor:
         """Whole codes ``(batch, size)`` -> pictures, neither clamped nor repaired."""
         mean, log_scale = self._last_prior()
+        if self.axes:
+            size = len(self.axes.mean)
+            flat = torch.cat([self.axes.inverse(flat[:, :size]), flat[:, size:]], 1)
         scales = self.scales(flat)
         x = (scales[0] * log_scale.exp() + mean).movedim(1, -1)
         for level in reversed(range(len(self.levels))):
@@ -413,11 +493,19 @@ class Glow(nn.Module):
     def _last_prior(self) -> tuple[torch.Tensor, torch.Tensor]:
         return self.top[0], bounded(self.top[1], PRIOR)
 
+    @torch.no_grad()
+    def fit_axes(self, batches: Iterable[torch.Tensor]) -> None:
+        """Fit the last prior to these batches of dequantized pictures."""
+        codes = [self.axes.inverse(self.flat(y.to(self.top))[:, : len(self.axes.mean)]) for y in batches]
+        if codes:
+            self.axes.fit(torch.cat(codes))
+
     def scales(self, flat: torch.Tensor) -> list[torch.Tensor]:
-        """The scales of whole codes, coarsest first, each ``(batch, channels, frequency, time)``."""
-        shapes = self.shapes[::-1]
+        """The scales of whole codes, or of a code's coarsest scales, coarsest first, each ``(batch, channels, frequency, time)``."""
+        ends = np.cumsum([math.prod(shape) for shape in reversed(self.shapes)])
+        shapes = [shape for shape, end in zip(reversed(self.shapes), ends) if end <= flat.shape[1]]
         parts = flat.split([math.prod(shape) for shape in shapes], 1)
-        return [part.unflatten(1, shape) for part, shape in zip(parts, shapes, strict=True)]
+        return [part.unflatten(1, shape) for part, shape in zip(parts, shapes)]
 
     @torch.no_grad()
     def initialise(self, y: torch.Tensor) -> None:

@@ -40,16 +40,16 @@ class Recipe:
         return replace(profile, iterations=self.iterations or profile.iterations, snapshots=self.snapshots)
 
 
-SPEECH = Recipe("librispeech", "all", "vowel", 125_000, snapshots=(50_000, 150_000))
+SPEECH = Recipe("librispeech", "all", "vowel", 37_500, snapshots=(50_000, 100_000))
 FIRST = Recipe("librispeech", "all")
 RECIPES = {
     "speech": SPEECH,
-    "speech-seed-1": replace(SPEECH, iterations=37_500, snapshots=(), seed=1),
-    "speech-seed-2": replace(SPEECH, iterations=37_500, snapshots=(), seed=2),
+    "speech-seed-1": replace(SPEECH, snapshots=(), seed=1),
+    "speech-seed-2": replace(SPEECH, snapshots=(), seed=2),
     "speech-noise": replace(SPEECH, profile="vowel-noise", iterations=25_000, snapshots=(), start_from="speech"),
     "speech-padded": replace(SPEECH, profile="padded", iterations=15_000, snapshots=()),
     "klatt": Recipe("klatt", "five", "vowel", 12_500),
-    "timit": Recipe("timit", "all", "vowel", 125_000),  # no weights: its licence does not let them be passed on
+    "timit": Recipe("timit", "all", "vowel", 37_500),  # no weights: its licence does not let them be passed on
     # The first edition's, until nothing is measured with them.
     "cpu-speech": FIRST,
     "cpu-speech-half": replace(FIRST, share=1 / 2),

@@ -75,6 +75,7 @@ class Profile:
     checkpoint: int = 0  # steps whose inner activations are computed again rather than kept; 0 keeps all
     look: int = 500  # steps between looks at the validation speakers, and checkpoints
     looked_at: int = 128  # validation pictures at each look
+    fitted_to: int = 10_000  # train tokens, at most, that the last prior is fitted to at the end
     snapshots: tuple[int, ...] = ()  # numbers of pictures after which averaged weights are saved beside the others
     # Augmentation. Aligners work in steps of 10 ms, and hand labels differ by as much.
     trim: int = 9  # segments end up to so many ms earlier, and in ``VOWEL`` pictures begin later, by a fifth at most
@@ -89,10 +90,10 @@ class Profile:
 
 
 # A profile is a few overrides of the defaults above.
-VOWEL_PROFILE = Profile()
+VOWEL_PROFILE = Profile(speed=0.05)
 # What the first edition of the study was measured with: smaller flows of padded pictures, without tails.
 FIRST_GLOW = GlowConfig(
-    288, 288, squeeze=((2, 2),) * 5, hidden=(16, 32, 64, 96, 128), prior=0, tail=None, rows=False, last=3
+    288, 288, ((2, 2),) * 5, 8, (16, 32, 64, 96, 128), prior=0, tail=None, rows=False, axes=0, last=3
 )  # fmt: skip
 CPU = Profile(
     FIRST_GLOW, 24_000, batch=2, learning_rate=3e-3, warmup=400, clip=50.0, average=0.999, looked_at=64
@@ -100,7 +101,10 @@ CPU = Profile(
 PROFILES = {
     "vowel": VOWEL_PROFILE,
     "vowel-noise": replace(VOWEL_PROFILE, noise_db=(0.0, 20.0)),  # hears noise, for the paper's section 4.5
-    "padded": replace(VOWEL_PROFILE, glow=GlowConfig(288, 288)),
+    "padded": replace(VOWEL_PROFILE, glow=GlowConfig(
+        288, 288, squeeze=((2, 8), (2, 2), (2, 2), (2, 1), (2, 1), (3, 1), (1, 3), (3, 1)),
+        steps=(8, 8, 8, 8, 4, 4, 4, 4), hidden=(64, 128, 128, 128, 96, 96, 64, 64),
+    ), speed=0),
     "cpu": CPU,
     "cpu-noise": replace(CPU, noise_db=(0.0, 20.0)),
     "cpu-crop": replace(CPU, glow=replace(CPU.glow, frames=64)),  # sees the middle 64 ms, and no padding
@@ -165,6 +169,8 @@ def train(
         KeyboardInterrupt: it was asked to stop.
     """
     clock, folder = _Clock(minutes), Path(folder)
+    # A twentieth of the time is left for the last prior.
+    fitting = 3 * minutes if profile.glow.axes and minutes < math.inf else 0.0
     corpus = usable(corpus, profile.observation)
     speech = corpus.split["train"]
     if not len(speech):
@@ -205,7 +211,9 @@ def train(
                     group["lr"] = profile.learning_rate * _schedule(step, profile)
                 bits = _gradient(fabric, model, _batch(speech, profile, seed, step, fabric), run)
                 norm = fabric.clip_gradients(model, optimizer, max_norm=profile.clip, error_if_nonfinite=False)
-                late = not clock.allows("step", "step", "look", "save", "save")  # the rest of this one, and another
+                late = not clock.allows(
+                    "step", "step", "look", "save", "save", spare=fitting
+                )  # the rest of this one, another
                 told = torch.stack([bits, norm, *bits.new_tensor([bool(asked), late])])
                 bits, norm, stopped, late = fabric.all_reduce(told).tolist()
                 taken = math.isfinite(bits + norm)
@@ -230,15 +238,19 @@ def train(
                         print(f"step {run.step} of {profile.iterations}: {told}", file=sys.stderr, flush=True)
                 run.heard = []
             if chief and run.pictures(origin) in profile.snapshots:
-                about = _about(run, corpus, seed, fabric, way, origin)
-                save_model(folder / f"{run.pictures(origin) // 1000}k", deepcopy(run.average), about)
+                about = _about(run, run.step, corpus, seed, fabric, way, origin)
+                snapshot = deepcopy(run.average)
+                fit_axes(snapshot, speech, profile, seed)
+                save_model(folder / f"{run.pictures(origin) // 1000}k", snapshot, about)
             if chief and (look or stopped or late or hopeless):
                 with clock.measure("save"):
                     run.save(folder)
             if stopped or late or hopeless:
                 break
         if chief and not (stopped or hopeless):
-            save_model(folder, run.chosen, _about(run, corpus, seed, fabric, way, origin))
+            best, step = run.chosen
+            fit_axes(best, speech, profile, seed, clock.end - 2 * clock.longest["save"])
+            save_model(folder, best, _about(run, step, corpus, seed, fabric, way, origin))
         fabric.barrier()  # a process that leaves early may take the others with it
     if hopeless:
         raise TrainingError(
@@ -249,7 +261,7 @@ def train(
         raise KeyboardInterrupt(
             f"stopped after step {run.step} of {profile.iterations}, which is saved in {folder}; the same command with --resume goes on"
         )
-    return run.chosen
+    return run.chosen[0]
 
 
 class _Run:
@@ -262,7 +274,8 @@ class _Run:
         self.optimizer = kinds[profile.optimizer](model.parameters(), lr=profile.learning_rate)
         self.profile, self.identity = profile, identity
         self.autocast = profile.autocast  # None until ``settle`` has found what is faster
-        self.step, self.seconds, self.best_bits = 0, 0.0, math.inf
+        self.step, self.seconds = 0, 0.0
+        self.best_bits, self.best_step = math.inf, 0  # no look yet
         self.heard: list[float] = []  # bits of each step since the last look
         self.skipped, self.in_a_row = 0, 0  # steps without a finite gradient
 
@@ -277,20 +290,21 @@ class _Run:
         self.skipped += not taken
         self.in_a_row = 0 if taken else self.in_a_row + 1
 
-    def pictures(self, origin: _Origin | None) -> int:
-        """How many pictures these weights have learned from, those of the model that training started from included."""
-        return self.profile.batch * self.step + (origin.pictures if origin else 0)
+    def pictures(self, origin: _Origin | None, step: int | None = None) -> int:
+        """How many pictures weights have learned from until now, or until a step, those of the model they started from included."""
+        step = self.step if step is None else step
+        return self.profile.batch * step + (origin.pictures if origin else 0)
 
     def keep_best(self, bits: float) -> None:
         """Keep the averaged weights if validation speakers never cost less."""
         if bits < self.best_bits:
-            self.best_bits = bits
+            self.best_bits, self.best_step = bits, self.step
             self.best.load_state_dict(self.average.state_dict())
 
     @property
-    def chosen(self) -> Glow:
-        """The best averaged weights; where no look has told which are, the newest."""
-        return self.best if math.isfinite(self.best_bits) else self.average
+    def chosen(self) -> tuple[Glow, int]:
+        """The best averaged weights and their step; where no look has told which are best, the newest."""
+        return (self.best, self.best_step) if math.isfinite(self.best_bits) else (self.average, self.step)
 
     def save(self, folder: Path) -> None:
         """Write ``checkpoint-STEP.safetensors``, and remove all but the newest few."""
@@ -333,7 +347,7 @@ class _Run:
             setattr(self, name, value)
 
 
-RESTORED = ("step", "seconds", "best_bits", "heard", "skipped", "in_a_row", "autocast")
+RESTORED = ("step", "seconds", "best_bits", "best_step", "heard", "skipped", "in_a_row", "autocast")
 
 
 @dataclass(frozen=True)
@@ -418,10 +432,10 @@ class _Clock:
         yield
         self.longest[kind] = max(self.longest.get(kind, 0.0), time.monotonic() - began)
 
-    def allows(self, *kinds: str) -> bool:
-        """Whether there is time for all of these; what has not been measured yet is taken to be like ten steps."""
+    def allows(self, *kinds: str, spare: float = 0.0) -> bool:
+        """Whether there is time for all of these, and ``spare`` seconds; what has not been measured yet is taken to be like ten steps."""
         unknown = 10 * self.longest.get("step", 0.0)
-        return time.monotonic() + sum(self.longest.get(kind, unknown) for kind in kinds) < self.end
+        return time.monotonic() + sum(self.longest.get(kind, unknown) for kind in kinds) < self.end - spare
 
 
 class _Log:
@@ -536,6 +550,24 @@ def untrained_flow(corpus: Corpus, profile: Profile, seed: int = 0) -> Glow:
     plain = replace(profile, gain_db=0, shift=0, trim=0, speed=0, noise_db=None, batch=first)
     model.initialise(_batch(speech, plain, seed, 0))
     return model.eval().requires_grad_(False)
+
+
+def fit_axes(model: Glow, speech: Corpus, profile: Profile, seed: int = 0, until: float = math.inf) -> None:
+    """Fit the last prior of a flow that has axes to as many of these tokens as the profile says or as there is time for.
+
+    Args:
+        until: the moment of ``time.monotonic`` at which to stop.
+    """
+    plain = replace(profile, gain_db=0, shift=0, trim=0, speed=0, batch=8)  # noise stays: it is what the flow learned
+
+    def batches():
+        for step in range(math.ceil(min(len(speech), profile.fitted_to) / plain.batch)):
+            if time.monotonic() > until:
+                return
+            yield _batch(speech, plain, seed, step)
+
+    if model.axes:
+        model.fit_axes(batches())
 
 
 def settle(run: _Run, y: torch.Tensor, fabric) -> dict:
@@ -697,8 +729,8 @@ def _other(theirs: str, mine: str) -> str:
     return ", ".join(differing)
 
 
-def _about(run: _Run, corpus: Corpus, seed: int, fabric, way: dict, origin: _Origin | None) -> dict:
-    """All settings that weights were made with."""
+def _about(run: _Run, step: int, corpus: Corpus, seed: int, fabric, way: dict, origin: _Origin | None) -> dict:
+    """All settings that the weights of a step were made with."""
     split = corpus.table.groupby("split").speaker.unique()
     where = torch.cuda.get_device_name() if fabric.device.type == "cuda" else _processor()
     profile = asdict(run.profile)
@@ -714,7 +746,7 @@ def _about(run: _Run, corpus: Corpus, seed: int, fabric, way: dict, origin: _Ori
         "profile": profile,
         "seed": seed,
         "steps": run.step,
-        "pictures": run.pictures(origin),
+        "pictures": run.pictures(origin, step),
         "started_from": {"model": origin.folder.name, "sha256": origin.sha256} if origin else None,
         "minutes": round(run.seconds / 60, 1),
         "machine": where + (f", {fabric.world_size} processes" if fabric.world_size > 1 else ""),
