@@ -13,6 +13,8 @@ from vowelflow.cards import (
     _spread,
     learning_curve,
     likelihood,
+    likelihood_table,
+    limits_table,
     measure,
     memory,
     reference_table,
@@ -214,6 +216,19 @@ def test_flows_of_vowels_have_a_table_of_their_own(klatt, tmp_path):
     assert list(table.index) == ["even"] and table.loc["even", "test, bits"].startswith(f"{test['estimate']:.3f}")
     assert table.loc["even", "test, kilobits a second"].startswith(f"{test['kilobits']['estimate']:.1f}")
     assert test["kilobits"]["estimate"] > 100 and 50 < test["FLAC"]["kilobits"]["estimate"] < 300
+    likelihoods = likelihood_table("even", tmp_path)
+    assert {"flow", "probabilistic PCA", "untrained flow", "FLAC"} < set(likelihoods.index)
+    assert likelihoods.loc["flow", "test, bits"] == table.loc["even", "test, bits"]
+    assert (
+        likelihoods.loc["FLAC", "test, kilobits a second"].startswith(f"{test['FLAC']['kilobits']['estimate']:.1f}")
+        and likelihoods.loc["untrained flow", "test, kilobits a second"] == "-"
+    )
+    assert list(limits_table("even", tmp_path).index) == [
+        "held-out tokens",
+        "upside-down vowels",
+        "silence",
+        "white noise",
+    ]
     assert table.loc["even", "AUC of samples"] == f"{metrics['discriminator']['samples']['auc']:.3f}"
     assert set(metrics["exactness"]["off_the_data"]) == {"upside-down vowels", "silence", "white noise"}
     assert max(metrics["exactness"]["off_the_data"].values()) < 1e-2

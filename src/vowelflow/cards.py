@@ -246,6 +246,33 @@ def vowel_table(models: Path | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows).T.fillna("-")
 
 
+def likelihood_table(name: str, models: Path | None = None) -> pd.DataFrame:
+    """Of one flow's card: bits per dimension and kilobits per second of people it never met, by model, with 95 % intervals.
+
+    Rows are the flow, the simpler densities of pictures, and FLAC, which codes the samples that a picture was made of.
+    """
+    splits = json.loads(((models or models_folder()) / name / "metrics.json").read_text())["bits_per_dim"]
+    columns = {}
+    for split in [split for split in splits if split not in ("train", "valid")]:
+        found = splits[split]
+        by_model = {"flow": found} | found["rivals"]
+        columns[f"{split}, bits"] = {key: _told(one) for key, one in by_model.items()} | {
+            "FLAC": _told(found["FLAC"]["bits"])
+        }
+        columns[f"{split}, kilobits a second"] = {
+            "flow": _told(found["kilobits"], 1),
+            "FLAC": _told(found["FLAC"]["kilobits"], 1),
+        }
+    return pd.DataFrame(columns).fillna("-")
+
+
+def limits_table(name: str, models: Path | None = None) -> pd.DataFrame:
+    """Of one flow's card: greatest error of a round trip on and off the data, float32, as a table of texts."""
+    exact = json.loads(((models or models_folder()) / name / "metrics.json").read_text())["exactness"]
+    errors = {"held-out tokens": exact["float32"]} | exact["off_the_data"]
+    return pd.DataFrame({"greatest error of a pixel": {key: f"{value:.1e}" for key, value in errors.items()}})
+
+
 def _measured(models: Path | None, even: bool) -> list[Path]:
     """Folders of the flows that have a card, of ``VOWEL`` pictures or of the others: bits of different pictures do not compare."""
     folders = [path.parent for path in sorted((models or models_folder()).glob("*/metrics.json"))]

@@ -1,0 +1,65 @@
+"""Every experiment on a tiny fixed input: its numbers may change only with its version.
+
+After a change that is meant: raise the version in ``claims/__init__.py``, and write new numbers with
+``GOLDEN=write pytest tests/test_golden.py``.
+"""
+
+import json
+import os
+import platform
+from pathlib import Path
+
+import pytest
+import torch
+
+from vowelflow import claims, evidence
+from vowelflow.depths import SMOKE
+from vowelflow.references import reference_model
+
+GOLDEN = Path(__file__).with_name("golden.json")
+TOLERANCE = 0.02  # relative and absolute, on another machine than the numbers are from: sums there have another order
+
+
+def machine() -> str:
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()} torch {torch.__version__}"
+
+
+def flattened(value, name="") -> dict:
+    """Nested dicts and lists as one dict of numbers and texts."""
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return {key: one for part, item in items for key, one in flattened(item, f"{name}/{part}").items()}
+    return {name: value}
+
+
+@pytest.fixture(scope="module")
+def found(klatt, tmp_path_factory):
+    """Of every experiment, its version and numbers, on eight synthetic speakers and a flow of six steps."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VOWELFLOW_BUILD", str(tmp_path_factory.mktemp("golden")))
+        _, folder = reference_model(klatt, "smoke")
+        bench = evidence.open_bench(klatt, folder, SMOKE)
+        measured = {name: claims.measure(name, bench) for name in claims.CLAIMS}
+    torch.set_num_threads(threads)
+    found = {
+        name: {"version": one["provenance"]["version"]} | {part: one[part] for part in ("findings", "numbers", "null")}
+        for name, one in measured.items()
+    }
+    if os.environ.get("GOLDEN") == "write":
+        GOLDEN.write_text(json.dumps({"machine": machine(), "experiments": found}, indent=1) + "\n")
+    return json.loads(json.dumps(found))
+
+
+@pytest.mark.parametrize("name", claims.CLAIMS)
+def test_numbers_change_only_with_the_version(found, name):
+    golden = json.loads(GOLDEN.read_text())
+    here, there = flattened(found[name]), flattened(golden["experiments"][name])
+    if golden["machine"] == machine():
+        assert here == there
+        return
+    assert here.keys() == there.keys()
+    for key, value in there.items():
+        if isinstance(value, float) and not isinstance(here[key], str | None):
+            assert here[key] == pytest.approx(value, rel=TOLERANCE, abs=TOLERANCE), key
