@@ -25,6 +25,7 @@ from .corpus import FFT, HOP, LEAD, LEFT_OUT, RATE, Corpus, InputError, frames_i
 SOUND, MANIFEST = "sound.i16", "manifest.json"
 LAYOUT = [RATE, FFT, HOP, LEAD]  # what the meaning of a clip depends on
 FULL_SCALE = 32768  # int16 levels of a waveform that swings to 1
+VERSION = 1  # of how recordings become clips, part of a cached file's name: raise it when the same folder gives other rows or samples
 KEPT_DAYS = 30  # that a file of clips stays in the cache without being used
 
 
@@ -61,11 +62,6 @@ def to_levels(clip: np.ndarray) -> tuple[np.ndarray, float]:
         return clip, 1 / FULL_SCALE
     step = max(float(np.abs(clip).max(initial=0)), 1e-9) / (FULL_SCALE - 1)
     return np.round(clip / step).astype(np.int16), step
-
-
-def source_code(*modules: str) -> bytes:
-    """The text of modules of this package, for the key of what they make."""
-    return b"".join(Path(__file__).with_name(f"{module}.py").read_bytes() for module in modules)
 
 
 def cached_clips(path: Path, make: Callable[[], Iterable[tuple[dict, np.ndarray]]], about: dict) -> Corpus:

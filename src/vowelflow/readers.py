@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from . import layouts
-from .clips import cached_clips, cut, read_clips, source_code
+from .clips import VERSION, cached_clips, cut, read_clips
 from .corpus import (
     ALL_VOWELS,
     HOP,
@@ -180,8 +180,7 @@ def _recognised(root: Path, files: dict[str, list[Path]]) -> str:
 def _read(name: str, root: Path, wanted: list[str]) -> Corpus:
     """The corpus in a folder, from the cache if nothing has changed since it was read."""
     files, stamps, problems = survey(root)
-    code = source_code("base", "clips", "corpus", "layouts", "readers")
-    key = hashlib.sha256(repr((name, wanted, stamps, problems, code)).encode()).hexdigest()[:16]
+    key = hashlib.sha256(repr((name, wanted, stamps, problems, VERSION)).encode()).hexdigest()[:16]
     path = cache_dir() / "clips" / f"{name}-{key}.zip"
     about = {"name": name, "labels": wanted, "facts": {"licence": LICENCES[name], "problems": problems}}
     corpus = cached_clips(path, lambda: _rows(root, files, about), about)
