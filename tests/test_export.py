@@ -7,7 +7,8 @@ import torch
 from vowelflow.checkpoint import load_model
 from vowelflow.corpus import InputError
 from vowelflow.export import export
-from vowelflow.glow import Glow, GlowConfig, random_code
+from vowelflow.glow import Glow, GlowConfig
+from vowelflow.latent import random_code
 
 
 @pytest.fixture(scope="module")

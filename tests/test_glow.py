@@ -14,17 +14,16 @@ from vowelflow.checkpoint import file_hash, glow_config, load_model, models_fold
 from vowelflow.corpus import InputError
 from vowelflow.glow import (
     SILENCE,
-    Code,
     Coupling,
     Glow,
     GlowConfig,
     Mix,
     dequantize,
-    random_code,
     squeeze,
     stretch,
     unstretch,
 )
+from vowelflow.latent import Code, random_code
 
 SMALL = GlowConfig(8, 8, squeeze=((4, 2), (1, 2)), steps=2, hidden=(6, 8), prior=5, tail=1.0, axes=3)
 FIRST = replace(

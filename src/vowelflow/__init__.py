@@ -32,18 +32,18 @@ _HOMES = {
     "Glow": "glow",
     "GlowConfig": "glow",
     "dequantize": "glow",
-    "Code": "glow",
+    "Code": "latent",
     "load_model": "checkpoint",
     "train": "training",
     "reference_model": "references",
     "profile_named": "training",
-    "direction": "factors",
-    "line": "factors",
-    "great_circle": "factors",
+    "direction": "latent",
+    "line": "latent",
+    "great_circle": "latent",
     "write_results": "study",
 }
 _ROOMS = (
-    "spectrogram", "glow", "checkpoint", "training", "factors", "baselines", "judges", "cards", "evidence", "claims", "verdicts",
+    "spectrogram", "glow", "checkpoint", "training", "latent", "pairs", "baselines", "judges", "cards", "evidence", "claims", "verdicts",
     "figures", "explorer", "page", "study",
 )  # fmt: skip
 __all__ = sorted(_HOMES)

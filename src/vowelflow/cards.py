@@ -21,9 +21,9 @@ from .baselines import LOST, densities, rescued
 from .checkpoint import file_hash, glow_config, load_model, models_folder
 from .corpus import FRAMES, RATE, Corpus, InputError, save_atomically
 from .discriminator import auc, controls
-from .factors import direction, line, random_direction
 from .glow import Glow, dequantize
 from .judges import interval
+from .latent import direction, line, random_direction
 from .references import unseen
 from .spectrogram import FLOOR_DB, PADDED, Observation, batches, central, frame_count, images, observation_of, usable
 from .training import Profile, untrained_flow

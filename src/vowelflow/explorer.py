@@ -23,7 +23,7 @@ from .claims.directions import CLASSES, contrast, displacement
 from .corpus import FRAMES, LEAD, RATE, InputError, frames_in
 from .evidence import Bench
 from .figures import listening_level
-from .glow import random_code
+from .latent import random_code
 from .listener import SHORTEST, features
 from .spaces import principal
 from .spectrogram import BINS, EXCERPT, FLOOR_DB, griffin_lim, phases, pictures_of, spectrum_of, to_audio

@@ -17,7 +17,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from .corpus import InputError, save_atomically
-from .glow import Glow, random_code
+from .glow import Glow
+from .latent import random_code
 
 # of a pixel and of a number of a code, with weights in float32 and in float16
 TOLERANCE = {False: {"decode": 1e-3, "encode": 1e-3}, True: {"decode": 0.05, "encode": 0.1}}

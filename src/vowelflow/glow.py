@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from .base import InputError
+from .latent import Code, random_code, vectors
 from .spectrogram import OBSERVATIONS, VOWEL, quantize
 
 # cuDNN rounds float32 to 10 bits by default, and an inverse amplifies that: decode(encode(x)) would be off by 0.01.
@@ -555,7 +556,7 @@ class Glow(nn.Module):
     @torch.no_grad()
     def decode(self, code: Code | torch.Tensor, batch: int = 8) -> torch.Tensor:
         """Whole codes -> pictures ``(n, 1, side, frames)``; of ``encode``'s own result, its ``image``."""
-        flat = torch.as_tensor(_flat(code))
+        flat = vectors(code)
         if flat.ndim != 2 or flat.shape[1] != self.config.size:
             raise InputError(f"codes are (n, {self.config.size}), not {tuple(flat.shape)}")
         if not torch.isfinite(flat).all():
@@ -593,14 +594,6 @@ class Glow(nn.Module):
         return pictures
 
 
-def random_code(n: int, size: int, seed: int = 0) -> torch.Tensor:
-    """Standard normal codes ``(n, size)``; a code depends on (seed, its place), not on ``n``."""
-    codes = np.empty((n, size), dtype=np.float32)
-    for row in range(n):
-        np.random.default_rng([seed, row]).standard_normal(dtype=np.float32, out=codes[row])
-    return torch.from_numpy(codes)
-
-
 def dequantize(pictures: torch.Tensor, seed: int = 0) -> torch.Tensor:
     """y = (q + u) / 256 with u uniform in [0, 1), keyed by (seed, picture).
 
@@ -615,51 +608,3 @@ def dequantize(pictures: torch.Tensor, seed: int = 0) -> torch.Tensor:
         rng = np.random.default_rng([seed, int.from_bytes(key, "little")])
         noise[row] = torch.from_numpy(rng.random(picture.shape, dtype=np.float32))
     return (levels + noise) / 256
-
-
-@dataclass(frozen=True)
-class Code:
-    """Codes of pictures: vectors that can be indexed, added and scaled.
-
-    Attributes:
-        flat: ``(n, size)``, coarsest scale first.
-        top_size: how many of the first numbers are the top code.
-        image: the dequantized pictures ``(n, 1, side, frames)`` they encode, where they encode any.
-    """
-
-    flat: torch.Tensor
-    top_size: int
-    image: torch.Tensor | None = None
-
-    @property
-    def top(self) -> torch.Tensor:
-        """The coarsest scales, ``(n, top_size)``: about what the paper's implementation calls the code."""
-        return self.flat[:, : self.top_size]
-
-    def __len__(self) -> int:
-        return len(self.flat)
-
-    def __getitem__(self, rows) -> Code:
-        if not isinstance(rows, slice):
-            rows = np.atleast_1d(rows)
-            rows = torch.as_tensor(rows if rows.size else rows.astype(int))
-        return Code(self.flat[rows], self.top_size, None if self.image is None else self.image[rows])
-
-    def __add__(self, other) -> Code:
-        return Code(self.flat + _flat(other), self.top_size)
-
-    def __sub__(self, other) -> Code:
-        return Code(self.flat - _flat(other), self.top_size)
-
-    def __mul__(self, factor) -> Code:
-        return Code(self.flat * factor, self.top_size)
-
-    __rmul__ = __mul__
-
-    def mean(self) -> Code:
-        """The mean code, as a code of one."""
-        return Code(self.flat.mean(0, keepdim=True), self.top_size)
-
-
-def _flat(other):
-    return other.flat if isinstance(other, Code) else other

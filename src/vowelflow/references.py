@@ -79,8 +79,6 @@ def reference_model(
     ``PROFILE-speech``, if it never met one of the corpus's test speakers. Without either, a flow is trained under
     ``build/models/``, or a training that was cut short there goes on.
     """
-    if not isinstance(corpus, Corpus):
-        raise InputError(f"{corpus!r:.60} is no corpus; vf.load_corpus reads one")
     wanted, places, test = profile_named(profile), shelves(models), corpus.split["test"]
     own = f"{profile}-{corpus.name}"
     for name in (own, f"{own}-{corpus.fingerprint}", f"{profile}-speech"):

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from scipy.fft import dct, idct
 
-from .factors import great_circle
-from .glow import Glow, dequantize, random_code
+from .glow import Glow, dequantize
+from .latent import great_circle, random_code
 from .spectrogram import SIDE
 
 ENVELOPE = 32  # of 288 coefficients along frequency: what is broader than 0.25 kHz, and so not a harmonic

@@ -118,12 +118,8 @@ def write_results(notebook: str, numbers: dict, build: str | Path | None = None,
         provenance: what the numbers came from: corpus, fingerprints, profile, seed.
 
     Raises:
-        InputError: a name that is no file's, a number that is not finite, or a value that JSON has no word for.
+        InputError: a number that is not finite, or a value that JSON has no word for.
     """
-    if not isinstance(notebook, str) or not re.fullmatch(r"[\w-]+", notebook):
-        raise InputError(f"{notebook!r} is no notebook's name; give one such as 01_data")
-    if not isinstance(numbers, dict):
-        raise InputError(f"the numbers of {notebook} are a dict, each with its name, not a {type(numbers).__name__}")
     content = {"notebook": notebook, "numbers": _plain(numbers, notebook), "provenance": _plain(provenance, notebook)}
     text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     path = build_folder(build) / "results" / f"{notebook}.json"

@@ -9,8 +9,8 @@ import torch
 from .. import judges
 from ..baselines import spectral_subtraction, wiener
 from ..evidence import Bench, Round
-from ..factors import random_direction
 from ..findings import Contest
+from ..latent import random_direction
 from ..spaces import flow_space, picture_space, top_space
 from ..spectrogram import add_noise, batches, peaks, phases, spectrum_of, to_audio
 from .nulls import calibrated, rank

@@ -9,9 +9,9 @@ import pandas as pd
 import torch
 
 from ..evidence import Bench, Round
-from ..factors import random_direction
 from ..findings import Contest, matched
 from ..glow import Glow
+from ..latent import random_direction
 from ..listener import enrolled, features
 from ..spaces import Space, flow_space, principal
 from .lines import FIXED, HEARD, probability_of

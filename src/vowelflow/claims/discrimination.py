@@ -8,8 +8,8 @@ import torch
 
 from .. import judges
 from ..evidence import Bench
-from ..factors import speaker_pairs
 from ..findings import Contest
+from ..pairs import speaker_pairs
 from ..spectrogram import FRAMES, central
 from .directions import CLASSES, shuffled
 from .nulls import calibrated

@@ -12,10 +12,10 @@ from scipy.stats import spearmanr
 from .. import judges
 from ..corpus import InputError
 from ..evidence import Bench, Round
-from ..factors import matched_pairs
 from ..findings import Contest, over_pairs, swapped
 from ..glow import Glow
 from ..listener import COLUMNS, features
+from ..pairs import matched_pairs
 from ..spaces import flow_circle
 
 PAIRS = {"phone": "one vowel to another", "sex": "a woman's to a man's", "speaker": "one speaker's to another's"}
