@@ -435,7 +435,8 @@ def test_configurations_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match="must be multiples of 256 and 96"):
         GlowConfig(side=100)
     shape = {"squeeze": [[2, 2]], "hidden": [4], "steps": 1, "side": 8, "frames": 8, "prior": 0, "rows": True}
-    assert glow_config({"glow": shape}).hidden == (4,)
+    old = glow_config({"glow": shape})
+    assert old.hidden == (4,) and old.steps == (1,) and old.axes == 0  # before there were axes, and steps by level
     for bad in ({"steps": 0}, {"steps": "1"}, {"side": 0}, {"hidden": [0]}, {"squeeze": [[2, 0]]}):
         with pytest.raises(InputError, match="whole numbers of at least 1"):
             glow_config({"glow": shape | bad})
@@ -457,7 +458,8 @@ def test_reference_weights_are_exact_and_stable(name, klatt):
     stable = stability(model, klatt, samples=8, lines=2)
     assert [stable[kind]["pictures"] for kind in ("samples", "lines", "steps")] == [8, 22, 240]
     assert all(stable[kind]["not_finite"] == 0 for kind in ("samples", "lines", "steps"))
-    assert stable["lines"]["largest"] < 100 and 1 < stable["worst_condition"] < 10
+    # The training of speech goes on; its level of one place has a step of 5.2.
+    assert stable["lines"]["largest"] < 100 and 1 < stable["worst_condition"] < (10 if name == "speech" else 5)
 
 
 @pytest.mark.parametrize("name", REFERENCE)
@@ -465,7 +467,7 @@ def test_cards_are_of_these_weights_and_show_what_is_asked_of_a_flow(name):
     folder = models_folder() / name
     config, metrics = (json.loads((folder / f"{part}.json").read_text()) for part in ("config", "metrics"))
     assert config["sha256"] == metrics["sha256"] and config["sha256"] in (folder / "README.md").read_text()
-    assert (folder / "model.safetensors").stat().st_size < 9e6
+    assert (folder / "model.safetensors").stat().st_size < (9e6 if name == "speech" else 8e6)
     exact, stable = metrics["exactness"], metrics["stability"]
     if (
         name != "cpu-speech-quarter"
@@ -476,7 +478,8 @@ def test_cards_are_of_these_weights_and_show_what_is_asked_of_a_flow(name):
     least = (500, 10_000, 5_500) if seen_and_heard else (100, 1_000, 1_100)
     assert all(found >= wanted for found, wanted in zip(looked_at, least))
     assert all(stable[kind]["not_finite"] == 0 for kind in ("samples", "lines", "steps"))
-    assert stable["samples"]["outside_share"] < 3e-3 and stable["lines"]["outside_share"] < 1e-3
+    assert stable["samples"]["outside_share"] < (3e-3 if name == "speech" else 1e-3)
+    assert stable["lines"]["outside_share"] < 1e-3
     assert stable["samples"]["largest"] < 1e5
     assert stable["lines"]["largest"] < (100 if name == "cpu-klatt" else 2000)  # one pixel of cpu-speech reaches 1,211
     assert stable["tokens_of"] == "test speakers"

@@ -26,7 +26,16 @@ import torch
 from vowelflow.base import InputError
 from vowelflow.checkpoint import save_model
 from vowelflow.glow import Glow, GlowConfig, through
-from vowelflow.spectrogram import OBSERVATIONS, central, evenly_seen, frames_in, observation_of, pictures_of, quantize
+from vowelflow.spectrogram import (
+    OBSERVATIONS,
+    central,
+    evenly_seen,
+    faster,
+    frames_in,
+    observation_of,
+    pictures_of,
+    quantize,
+)
 
 CLIPS = Path("build/clips.npz")
 DROPPED = 2  # lowest bits of a sample that are not packed: they lie below a picture's 80 dB
@@ -110,8 +119,7 @@ class Pictures:
         most = np.minimum(144, samples // 5) * (rng is not None)
         starts, ends = (rng.integers(0, most, endpoint=True) for _ in range(2)) if rng else (most, most)
         if self.seen.even:
-            faster = 1 + SPEED * rng.uniform(-1, 1, len(rows)) if rng else np.ones(len(rows))
-            ffts = 2 * np.round(256 * faster).astype(int)
+            ffts = faster(SPEED, len(rows), rng) if rng else None
             pictures, _ = evenly_seen(waves, starts, samples - starts - ends // 2, ffts)
         else:
             cut = [wave[: len(wave) - 16 * (end // 16)] for wave, end in zip(waves, ends)]

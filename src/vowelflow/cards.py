@@ -253,8 +253,9 @@ def likelihood_table(name: str, models: Path | None = None) -> pd.DataFrame:
     """
     splits = json.loads(((models or models_folder()) / name / "metrics.json").read_text())["bits_per_dim"]
     columns = {}
-    for split in [split for split in splits if split not in ("train", "valid")]:
-        found = splits[split]
+    for split, found in splits.items():
+        if split in ("train", "valid"):
+            continue
         by_model = {"flow": found} | found["rivals"]
         columns[f"{split}, bits"] = {key: _told(one) for key, one in by_model.items()} | {
             "FLAC": _told(found["FLAC"]["bits"])

@@ -17,7 +17,7 @@ from .base import InputError, save_atomically
 from .glow import Glow, GlowConfig
 
 # Shape of a flow whose config.json does not say these: before there were tails, and a choice of squeezes.
-FIRST_EDITION = {"prior": 0, "tail": None, "rows": False, "axes": 0, "last": 3}
+FIRST_EDITION = {"prior": 0, "tail": None, "rows": False, "last": 3}
 
 
 def file_hash(*paths: Path) -> str:
@@ -123,14 +123,16 @@ def glow_config(config: dict) -> GlowConfig:
         "scale": "tanh",
         "reach": 8.0,
         "tail": None,
+        "axes": 0,  # flows from before there were any do not say it
     } | config["glow"]
     levels = shape.pop("levels", len(shape["hidden"]))
     if "squeeze" not in shape:
         shape |= {"squeeze": [(2, 2)] * levels} | FIRST_EDITION
     shape["hidden"], shape["squeeze"] = tuple(shape["hidden"]), tuple(map(tuple, shape["squeeze"]))
-    steps = shape["steps"] = shape["steps"] if isinstance(shape["steps"], int) else tuple(shape["steps"])
+    steps = shape["steps"]  # once the same number for all levels
+    shape["steps"] = tuple(steps) if isinstance(steps, list) else (steps,) * len(shape["hidden"])
     numbers = (
-        *(steps if isinstance(steps, tuple) else [steps]),
+        *shape["steps"],
         shape["side"],
         shape["frames"],
         *shape["hidden"],

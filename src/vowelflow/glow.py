@@ -448,8 +448,8 @@ class Glow(nn.Module):
         scales.append((x.movedim(-1, 1) - mean) * (-log_scale).exp())
         log_determinants[-1] = log_determinants[-1] - log_scale.sum(0)
         if self.axes:  # shared out among the places of the coarsest level
-            flat = self.axes(self._flat(scales)[:, : len(self.axes.mean)])
-            scales = [*scales[: len(scales) - len(self.scales(flat))], *reversed(self.scales(flat))]
+            count = len(self.scales(self.axes.mean[None]))
+            scales[-count:] = reversed(self.scales(self.axes(self._flat(scales[-count:]))))
             log_determinants[-1] = log_determinants[-1] + self.axes.log_determinant() / log_determinants[-1][0].numel()
         return scales, log_determinants
 

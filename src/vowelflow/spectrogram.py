@@ -127,6 +127,11 @@ def evenly_seen(
     return pictures, 10 ** (torch.tensor(peaks) * FLOOR_DB / 20)
 
 
+def faster(speed: float, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Lengths of transforms for ``evenly_seen`` that see ``count`` recordings up to ``speed``, a share, faster or slower."""
+    return 2 * np.round(FFT // 2 * (1 + speed * rng.uniform(-1, 1, count))).astype(int)
+
+
 def spectrum_of(wave: torch.Tensor) -> torch.Tensor:
     """Short-time spectrum of a clip, complex64 ``(257, frames)``.
 

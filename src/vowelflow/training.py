@@ -45,6 +45,7 @@ from .spectrogram import (
     add_noise,
     central,
     evenly_seen,
+    faster,
     images,
     observation_of,
     pictures_of,
@@ -666,7 +667,7 @@ def _look_evenly(clips, samples, mine, profile: Profile, rng, device) -> torch.T
     """``VOWEL`` pictures of this device's clips, augmented: both ends moved inwards, and speech up to ``speed`` faster or slower."""
     most = np.minimum(profile.trim * RATE // 1000, np.minimum(samples // 5, samples - profile.observation.shortest))
     starts, ends = rng.integers(0, most, endpoint=True), rng.integers(0, most // 2, endpoint=True)
-    ffts = 2 * np.round(256 * (1 + profile.speed * rng.uniform(-1, 1, len(samples)))).astype(int)
+    ffts = faster(profile.speed, len(samples), rng)
     waves = [torch.from_numpy(clip).to(device) for clip in clips]
     return evenly_seen(waves, starts[mine], (samples - starts - ends)[mine], ffts[mine])[0]
 
