@@ -18,7 +18,8 @@ from vowelflow.klatt import RECIPE
 from vowelflow.references import reference_model
 
 GOLDEN = Path(__file__).with_name("golden.json")
-TOLERANCE = 0.02  # relative and absolute, on another machine than the numbers are from: sums there have another order
+# Relative and absolute: processors add in different orders, even where they know the same instructions.
+SAME, OTHER = 1e-3, 0.02
 
 
 def machine() -> str:
@@ -62,10 +63,8 @@ def found(klatt, tmp_path_factory):
 def test_numbers_change_only_with_the_version(found, name):
     golden = json.loads(GOLDEN.read_text())
     here, there = flattened(found[name]), flattened(golden["experiments"][name])
-    if golden["machine"] == machine():
-        assert here == there
-        return
+    tolerance = SAME if golden["machine"] == machine() else OTHER
     assert here.keys() == there.keys() and here["/version"] == there["/version"]
     for key, value in there.items():
         if isinstance(value, float) and not isinstance(here[key], str | None):
-            assert here[key] == pytest.approx(value, rel=TOLERANCE, abs=TOLERANCE), key
+            assert here[key] == pytest.approx(value, rel=tolerance, abs=tolerance), key

@@ -437,9 +437,12 @@ def worst_condition(model: Glow) -> float:
 
 
 def _directions(model: Glow, corpus: Corpus) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Displacements between every two vowels, and the sexes, of codes and of pictures; and a random one of equal norm each."""
+    """Displacements between every two vowels, and the sexes, of codes and of pictures; and a random one of equal norm each.
+
+    They are of many tokens: the mean of a few codes is mostly noise, and nearly as long as a code.
+    """
     speech = corpus.split["train"] if len(corpus.split["train"]) else corpus
-    speech = usable(speech, _observation(model)).draw(500, by=("split",))
+    speech = usable(speech, _observation(model)).draw(300, by=("split", "phone"))
     codes, table = model.encode(images(speech, observation=_observation(model))), speech.table
     both = []
     for space in (codes.flat, codes.image.flatten(1)):

@@ -351,7 +351,7 @@ def _render(home: Path, build: Path, url: str | None, address: str | None) -> Pa
         shutil.copy(listed, place)
     if (home / "results/verdicts.svg").is_file():
         shutil.copy(home / "results/verdicts.svg", stage / "book")
-    for room in ("glow", "factors"):  # of which the background shows lines
+    for room in ("glow", "latent"):  # of which the background shows lines
         (stage / "src/vowelflow").mkdir(parents=True, exist_ok=True)
         shutil.copy(home / f"src/vowelflow/{room}.py", stage / "src/vowelflow")
     _stage_config(home, stage, origins, sounds, url, address)
