@@ -18,6 +18,7 @@ from vowelflow.cards import (
     measure,
     memory,
     reference_table,
+    spread_table,
     stability,
     vowel_table,
     worst_condition,
@@ -229,6 +230,10 @@ def test_flows_of_vowels_have_a_table_of_their_own(klatt, tmp_path):
         "silence",
         "white noise",
     ]
+    spread = spread_table("even", tmp_path)
+    assert spread.loc["samples of temperature 1", "number"] == "1" and len(spread) == 4
+    assert spread["pixels outside [-0.1, 1.1]"].str.endswith("%").all()
+    assert metrics["discriminator"]["untrained flow"]["auc"] > 0.9
     assert table.loc["even", "AUC of samples"] == f"{metrics['discriminator']['samples']['auc']:.3f}"
     assert set(metrics["exactness"]["off_the_data"]) == {"upside-down vowels", "silence", "white noise"}
     assert max(metrics["exactness"]["off_the_data"].values()) < 1e-2

@@ -32,6 +32,12 @@ MIDDLE = 64  # frames of a segment's middle, where there is no padding
 POINTS = 11  # of a line between two tokens
 TOKENS = 10  # that are moved along each direction
 PASSES = 5000  # through the flow, at most, for the draws of noise of one group of speakers
+SPREADS = {
+    "samples": "samples of temperature 1",
+    "lines": "straight lines between tokens",
+    "steps": "tokens moved three times a direction, both ways",
+    "steps of pictures": "pictures moved three times their own displacements, both ways",
+}
 FITTED, CHOSEN = 2000, 100  # train and validation pictures at most for simpler models: they must fit into memory
 
 
@@ -88,7 +94,8 @@ def measure(
             and old["stability"]["lines"]["pictures"] >= lines * POINTS
         ):
             kept["stability"] = old["stability"]
-        kept["discriminator"] = old.get("discriminator")
+        if "untrained flow" in old.get("discriminator", {}):
+            kept["discriminator"] = old["discriminator"]
     metrics = {
         "sha256": weights,
         "bits_per_dim": {
@@ -100,7 +107,7 @@ def measure(
         "exactness": kept.get("exactness") or exactness(model, corpus.take(_some(len(corpus), tokens))),
         "stability": kept.get("stability") or stability(model, corpus, samples, lines),
         "memory": memory(model, fitted, heard["test"]),
-        "discriminator": kept.get("discriminator") or samples_beside_real(model, corpus),
+        "discriminator": kept.get("discriminator") or samples_beside_real(model, untrained, corpus),
         "looks_at_test_speakers": [
             *old.get("looks_at_test_speakers", []),
             {"date": date.today().isoformat(), "sha256": weights},
@@ -274,6 +281,20 @@ def limits_table(name: str, models: Path | None = None) -> pd.DataFrame:
     return pd.DataFrame({"greatest error of a pixel": {key: f"{value:.1e}" for key, value in errors.items()}})
 
 
+def spread_table(name: str, models: Path | None = None) -> pd.DataFrame:
+    """Of one flow's card: how far decoded pictures go before they are cut to [0, 1], as texts."""
+    found = json.loads(((models or models_folder()) / name / "metrics.json").read_text())["stability"]
+    rows = {
+        text: {
+            "number": f"{found[kind]['pictures']:,}",
+            "pixels outside [-0.1, 1.1]": f"{found[kind]['outside_share']:.3%}",
+            "largest pixel": f"{found[kind]['largest']:.3g}",
+        }
+        for kind, text in SPREADS.items()
+    }
+    return pd.DataFrame(rows).T
+
+
 def _measured(models: Path | None, even: bool) -> list[Path]:
     """Folders of the flows that have a card, of ``VOWEL`` pictures or of the others: bits of different pictures do not compare."""
     folders = [path.parent for path in sorted((models or models_folder()).glob("*/metrics.json"))]
@@ -381,7 +402,7 @@ def stability(model: Glow, corpus: Corpus, samples: int, lines: int, points: int
     }
 
 
-def samples_beside_real(model: Glow, corpus: Corpus, count: int = 400, seed: int = 0) -> dict:
+def samples_beside_real(model: Glow, untrained: Glow, corpus: Corpus, count: int = 400, seed: int = 0) -> dict:
     """Whether the discriminator tells raw samples of temperature 1 from tokens of validation speakers, with its controls.
 
     ``floor`` is what real training tokens score, which a perfect flow would reach; ``real`` other tokens of validation
@@ -398,7 +419,8 @@ def samples_beside_real(model: Glow, corpus: Corpus, count: int = 400, seed: int
     for name, tokens in (("floor", train.draw(len(real), ("split",), seed)), ("real", second)):
         if len(tokens):
             found[name] = auc(real, speakers, images(tokens, observation=seen), tokens.table.speaker.to_numpy(), seed)
-    made = {name: make(len(real)) for name, make in controls(real, seed).items()}
+    made = {"untrained flow": untrained.sample(len(real), seed=seed)}
+    made |= {name: make(len(real)) for name, make in controls(real, seed).items()}
     return found | {name: auc(real, speakers, pictures, seed=seed, fits=2) for name, pictures in made.items()}
 
 
@@ -485,12 +507,6 @@ def _card(folder: Path, metrics: dict) -> str:
         for split, row in metrics["bits_per_dim"].items()
         for best in [min(row["rivals"].items(), key=lambda rival: rival[1]["estimate"])]
     ]
-    kinds = {
-        "samples": "samples of temperature 1",
-        "lines": f"straight lines between tokens of {metrics['stability']['tokens_of']}",
-        "steps": "three times a direction, both ways",
-        "steps of pictures": "pictures moved three times their own displacements, both ways",
-    }
     told_apart = metrics["discriminator"]
     discriminated = [
         f"| {name} | {row['auc']:.3f} | {min(row['fits']):.3f} to {max(row['fits']):.3f} |"
@@ -501,7 +517,7 @@ def _card(folder: Path, metrics: dict) -> str:
     off = ", ".join(f"{name} {value:.1e}" for name, value in exact["off_the_data"].items())
     limits = [
         f"| {text} | {row['pictures']:,} | {row['not_finite']} | {row['outside_share']:.4%} | {row['largest']:.3g} |"
-        for text, row in ((text, metrics["stability"][kind]) for kind, text in kinds.items())
+        for text, row in ((text, metrics["stability"][kind]) for kind, text in SPREADS.items())
     ]
     padded = "most of a picture is padding, which is cheap to model, so " if seen is PADDED else ""
     said = "\n".join(f"- {split}: {', '.join(names)}" for split, names in sorted(speakers.items()))
@@ -532,6 +548,7 @@ the best of a diagonal Gaussian, probabilistic PCA, a Gaussian mixture and the f
 Greatest difference between a picture and its decoded code, {exact["tokens"]:,} tokens: {exact["float32"]:.1e} in float32
 ({exact["float32_reordered"]:.1e} in another order and batch), {exact["float64"]:.1e} in float64. Largest condition of a 1x1
 convolution: {metrics["stability"]["worst_condition"]:.2f}. Of pictures unlike any it learned from, in float32: {off}.
+What is moved or lies on lines below is of {metrics["stability"]["tokens_of"]}.
 
 | decoded | pictures | pixels not finite | outside [-0.1, 1.1] | largest pixel |
 |---|---|---|---|---|
