@@ -258,7 +258,7 @@ def likelihood_table(name: str, models: Path | None = None) -> pd.DataFrame:
 
     Rows are the flow, the simpler densities of pictures, and FLAC, which codes the samples that a picture was made of.
     """
-    splits = json.loads(((models or models_folder()) / name / "metrics.json").read_text())["bits_per_dim"]
+    splits = _numbers_of(name, models)["bits_per_dim"]
     columns = {}
     for split, found in splits.items():
         if split in ("train", "valid"):
@@ -276,14 +276,14 @@ def likelihood_table(name: str, models: Path | None = None) -> pd.DataFrame:
 
 def limits_table(name: str, models: Path | None = None) -> pd.DataFrame:
     """Of one flow's card: greatest error of a round trip on and off the data, float32, as a table of texts."""
-    exact = json.loads(((models or models_folder()) / name / "metrics.json").read_text())["exactness"]
+    exact = _numbers_of(name, models)["exactness"]
     errors = {"held-out tokens": exact["float32"]} | exact["off_the_data"]
     return pd.DataFrame({"greatest error of a pixel": {key: f"{value:.1e}" for key, value in errors.items()}})
 
 
 def spread_table(name: str, models: Path | None = None) -> pd.DataFrame:
     """Of one flow's card: how far decoded pictures go before they are cut to [0, 1], as texts."""
-    found = json.loads(((models or models_folder()) / name / "metrics.json").read_text())["stability"]
+    found = _numbers_of(name, models)["stability"]
     rows = {
         text: {
             "number": f"{found[kind]['pictures']:,}",
@@ -293,6 +293,11 @@ def spread_table(name: str, models: Path | None = None) -> pd.DataFrame:
         for kind, text in SPREADS.items()
     }
     return pd.DataFrame(rows).T
+
+
+def _numbers_of(name: str, models: Path | None) -> dict:
+    """The numbers of one flow's card."""
+    return json.loads(((models or models_folder()) / name / "metrics.json").read_text())
 
 
 def _measured(models: Path | None, even: bool) -> list[Path]:
