@@ -61,7 +61,7 @@ def test_a_card_states_what_was_measured(klatt, trained):
     assert metrics["memory"]["samples_db"] > 0 and metrics["memory"]["held_out_db"] > 0 and "Copies would be" in text
     assert exact["tokens"] == 12 and exact["float64"] < 1e-9 < exact["float32"] < 1e-4
     assert "12 tokens" in text and "| samples of temperature 1 | 3 | 0 |" in text
-    assert stable["lines"]["pictures"] == 22 and "between tokens of test speakers | 22 |" in text
+    assert stable["lines"]["pictures"] == 22 and "| straight lines between tokens | 22 |" in text
     assert json.loads((trained / "metrics.json").read_text()) == metrics
     again = measure(trained, klatt, draws=1, tokens=2, samples=1, lines=1)
     assert len(again["looks_at_test_speakers"]) == 2

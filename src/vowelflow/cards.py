@@ -466,7 +466,8 @@ def worst_condition(model: Glow) -> float:
 def _directions(model: Glow, corpus: Corpus) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Displacements between every two vowels, and the sexes, of codes and of pictures; and a random one of equal norm each.
 
-    They are of many tokens: the mean of a few codes is mostly noise, and nearly as long as a code.
+    They are of many tokens: the mean of a few codes is mostly noise, and nearly as long as a code. A class with less than a third of
+    the tokens that the largest has is left out.
     """
     speech = corpus.split["train"] if len(corpus.split["train"]) else corpus
     speech = usable(speech, _observation(model)).draw(300, by=("split", "phone"))
@@ -475,7 +476,8 @@ def _directions(model: Glow, corpus: Corpus) -> tuple[list[torch.Tensor], list[t
     for space in (codes.flat, codes.image.flatten(1)):
         found = []
         for factor in ("phone", "sex"):
-            for one, other in combinations(sorted(table[factor].unique()), 2):
+            counts = table[factor].value_counts()
+            for one, other in combinations(sorted(counts[counts >= counts.max() / 3].index), 2):
                 rows = [torch.from_numpy(np.flatnonzero(table[factor] == name)) for name in (one, other)]
                 found.append(direction(space[rows[0]], space[rows[1]]))
         both.append(found + [random_direction(found[0] if found else torch.ones_like(space[:1]))])

@@ -120,6 +120,7 @@ def glow_config(config: dict) -> GlowConfig:
     shape = {
         "side": 288,
         "frames": config["glow"].get("side", 288),
+        "coupling": 2.0,
         "scale": "tanh",
         "reach": 8.0,
         "tail": None,
@@ -143,9 +144,9 @@ def glow_config(config: dict) -> GlowConfig:
     if (
         shape["scale"] not in ("tanh", "sigmoid")
         or not (shape["tail"] is None or shape["tail"] > 0)
-        or not shape["reach"] > 0
+        or not min(shape["reach"], shape["coupling"]) > 0
     ):
-        raise InputError(f"scale is tanh or sigmoid, tail and reach are above 0 or tail is null, not {shape}")
+        raise InputError(f"scale is tanh or sigmoid, tail, reach and coupling are above 0 or tail is null, not {shape}")
     return GlowConfig(**shape)
 
 

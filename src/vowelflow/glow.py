@@ -32,7 +32,6 @@ LOG_2PI = math.log(2 * math.pi)
 
 # Every scale is bounded, so no step has an inverse that is infinite or lost in rounding. The input of every coupling's
 # network is bounded too, and so are its shifts: otherwise a large shift makes the next one larger, over all steps.
-COUPLING = 2.0  # a coupling multiplies by e^-2 to e^2
 PRIOR = 4.0  # a prior's deviation, and actnorm's scale, by e^-4 to e^4
 DIAGONAL = 1.0  # the convolution's diagonal lies in e^-1 to e^1,
 TRIANGLE = 2 / 3  # and its triangles within this norm of the identity
@@ -56,7 +55,12 @@ class GlowConfig:
     )
     axes: int = 48  # principal axes of the coarsest scales' prior; 0: its numbers are independent
     last: int = 1  # size of the last convolution of the networks, after one of 3x3 and one of 1x1
-    scale: str = "tanh"  # a coupling multiplies by exp(2 tanh(s / 2)), or, "sigmoid", sigmoid(s + 2) above e^-2
+    coupling: float = (
+        1.0  # a coupling multiplies by e^-1 to e^1: vowels ask for no more, and noise would take all there is
+    )
+    scale: str = (
+        "tanh"  # it multiplies by exp(c tanh(s / c)), or, "sigmoid", sigmoid(s + 2) above e^-c, c being ``coupling``
+    )
     reach: float = 8.0  # bound of what coupling networks see, many times what they meet in pictures
 
     def __post_init__(self):
@@ -239,9 +243,9 @@ class Coupling(nn.Module):
             raw = self.network(kept).to(kept.dtype)
         shift, log_scale = raw.chunk(2, -1)
         if self.config.scale == "sigmoid":
-            least = math.exp(-COUPLING)
+            least = math.exp(-self.config.coupling)
             return (least + (1 - least) * torch.sigmoid(log_scale + 2)).log(), shift
-        return bounded(log_scale, COUPLING), shift
+        return bounded(log_scale, self.config.coupling), shift
 
     def forward(self, x: torch.Tensor, autocast: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
         """``(batch, height, width, channels)`` with its second half changed, and log-determinants ``(batch, height, width)``."""

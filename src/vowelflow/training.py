@@ -94,7 +94,7 @@ class Profile:
 VOWEL_PROFILE = Profile(speed=0.05)
 # What the first edition of the study was measured with: smaller flows of padded pictures, without tails.
 FIRST_GLOW = GlowConfig(
-    288, 288, ((2, 2),) * 5, 8, (16, 32, 64, 96, 128), prior=0, tail=None, rows=False, axes=0, last=3
+    288, 288, ((2, 2),) * 5, 8, (16, 32, 64, 96, 128), prior=0, tail=None, rows=False, axes=0, last=3, coupling=2.0
 )  # fmt: skip
 CPU = Profile(
     FIRST_GLOW, 24_000, batch=2, learning_rate=3e-3, warmup=400, clip=50.0, average=0.999, looked_at=64
