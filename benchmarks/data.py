@@ -22,11 +22,12 @@ import librosa
 import numpy as np
 import torch
 
-from vowelflow.clips import cut
-from vowelflow.corpus import FFT, HOP, LEAD, RATE, VOWELS, frames_in
+from vowelflow.base import FFT, HOP, LEAD, RATE, frames_in
+from vowelflow.corpus import VOWELS
 from vowelflow.klatt import klatt_corpus
 from vowelflow.readers import load_corpus
 from vowelflow.spectrogram import BINS, FLOOR_DB, SIDE, WINDOW, batches, usable
+from vowelflow.store import cut
 
 RESULTS = Path(__file__).with_suffix(".json")
 
@@ -98,7 +99,9 @@ def compare(name: str, root: Path, repeats: int) -> dict:
         "first_load_s": first,
         "seconds": {side: float(np.median(times)) for side, times in seconds.items()},
         "times_as_fast_as": {side: float(np.median(ratios)) for side, ratios in slower.items()},
-        "least_and_most": {side: [float(ratios.min()), float(ratios.max())] for side, ratios in slower.items()},
+        "least_and_most": {
+            side: [float(ratios.min()), float(ratios.max())] for side, ratios in slower.items()
+        },
         "largest_difference": difference,
         "runs": repeats,
     }
@@ -131,7 +134,9 @@ def stream(segments: int) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--corpus", default="timit-sample", help="timit or timit-sample")
     parser.add_argument("--root", type=Path)
     parser.add_argument("--repeats", type=int, default=15)

@@ -49,9 +49,10 @@ def build(side: Side):
     """A function that takes one step."""
     import torch
 
-    from vowelflow.glow import Glow, dequantize
+    from vowelflow.glow import Glow
+    from vowelflow.initialise import initialise
     from vowelflow.klatt import klatt_corpus
-    from vowelflow.spectrogram import images
+    from vowelflow.spectrogram import dequantize, images
     from vowelflow.training import PROFILES, compile_where_it_pays
 
     torch.set_num_threads(side.threads)
@@ -67,7 +68,7 @@ def build(side: Side):
         likelihood = lambda: model.log_prob(pictures, None)  # noqa: E731
     else:
         model = Glow(profile.glow)
-        model.initialise(first)
+        initialise(model, first)
         model.to(side.device)
         compile_where_it_pays(model)
         likelihood = lambda: model.log_likelihood(pictures, side.autocast)  # noqa: E731
@@ -121,7 +122,10 @@ def take_turns(sides: dict[str, Side], rounds: int) -> dict[str, np.ndarray]:
     """Seconds of each side in each round; the first two rounds do not count."""
     context, pipes = multiprocessing.get_context("spawn"), {}
     for name, side in sides.items():
-        os.environ |= {"OMP_NUM_THREADS": str(side.threads), "GOMP_SPINCOUNT": "300000" if side.spin else "1000"}
+        os.environ |= {
+            "OMP_NUM_THREADS": str(side.threads),
+            "GOMP_SPINCOUNT": "300000" if side.spin else "1000",
+        }
         pipes[name], other = context.Pipe()
         context.Process(target=work, args=(other, side), daemon=True).start()
     for name, pipe in pipes.items():
@@ -143,7 +147,8 @@ def busy() -> None:
 
 
 def on_a_processor(rounds: int) -> dict:
-    from vowelflow.training import PROFILES, has_bfloat16
+    from vowelflow.devices import has_bfloat16
+    from vowelflow.training import PROFILES
 
     steps = {
         "ours, float32": Side("ours"),
@@ -153,7 +158,10 @@ def on_a_processor(rounds: int) -> dict:
         "first edition, float32": Side("first", 2),
     }
     if has_bfloat16():
-        steps |= {"ours, bfloat16": Side("ours", autocast=True), "first edition, bfloat16": Side("first", 2, True)}
+        steps |= {
+            "ours, bfloat16": Side("ours", autocast=True),
+            "first edition, bfloat16": Side("first", 2, True),
+        }
     threads = {
         "1 thread": Side("ours"),
         "2 threads": Side("ours", threads=2),
@@ -215,14 +223,16 @@ def on_a_gpu(rounds: int, batch: int) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--batch", type=int, default=64, help="of a GPU; default 64")
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
     import torch
 
-    from vowelflow.training import _processor
+    from vowelflow.devices import processor_name
 
     found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     if options.device == "cpu":  # all of it is measured anew, but for the GPU's part
@@ -232,7 +242,7 @@ def main() -> None:
     else:
         found |= on_a_processor(options.rounds)
         found |= {
-            "machine": re.sub(", [0-9]+ threads?$", "", _processor()),
+            "machine": re.sub(", [0-9]+ threads?$", "", processor_name()),
             "cores": os.cpu_count(),
             "rounds": options.rounds,
         }

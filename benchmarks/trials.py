@@ -18,12 +18,12 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from vowelflow.corpus import save_atomically
-from vowelflow.discriminator import auc
+from vowelflow.base import save_atomically
 from vowelflow.glow import GlowConfig
-from vowelflow.references import RECIPES
 from vowelflow.spectrogram import images, usable
 from vowelflow.training import PROFILES, train
+from vowelstudy.discriminator import auc
+from vowelstudy.references import RECIPES
 
 BASE = PROFILES["vowel"]
 GLOW = GlowConfig()
@@ -31,18 +31,24 @@ FINE = GLOW.squeeze[:3]
 TRIALS = {
     "base": BASE,
     "no tails": replace(BASE, glow=replace(GLOW, tail=None)),
-    "no frequencies": replace(BASE, glow=replace(GLOW, rows=False)),
-    "3x3 last": replace(BASE, glow=replace(GLOW, last=3)),
+    "no frequencies": replace(BASE, glow=replace(GLOW, frequency_bias=False)),
+    "3x3 last": replace(BASE, glow=replace(GLOW, last_kernel=3)),
     "priors of one convolution": replace(BASE, glow=replace(GLOW, prior=0)),
-    "squeeze 4x4 first": replace(BASE, glow=replace(GLOW, squeeze=((4, 4), *FINE[1:], *((2, 1),) * 3, (2, 6), (1, 1)))),
+    "squeeze 4x4 first": replace(
+        BASE, glow=replace(GLOW, squeeze=((4, 4), *FINE[1:], *((2, 1),) * 3, (2, 6), (1, 1)))
+    ),
     "4 levels, to 8x3 places": replace(
         BASE, glow=replace(GLOW, squeeze=(*FINE, (4, 1)), steps=8, hidden=(64, 128, 192, 192))
     ),
     "5 levels, to 4x3 places": replace(
         BASE,
-        glow=replace(GLOW, squeeze=(*FINE, (4, 1), (2, 1)), steps=(8, 8, 8, 6, 6), hidden=(64, 128, 160, 160, 128)),
+        glow=replace(
+            GLOW, squeeze=(*FINE, (4, 1), (2, 1)), steps=(8, 8, 8, 6, 6), hidden=(64, 128, 160, 160, 128)
+        ),
     ),
-    "half of the steps of the two finest levels": replace(BASE, glow=replace(GLOW, steps=(4, 4, *GLOW.steps[2:]))),
+    "half of the steps of the two finest levels": replace(
+        BASE, glow=replace(GLOW, steps=(4, 4, *GLOW.steps[2:]))
+    ),
     "batch 2": replace(BASE, batch=2),
     "batch 8": replace(BASE, batch=8),
     "rate 7e-4": replace(BASE, learning_rate=7e-4),
@@ -61,7 +67,7 @@ def multiplications(glow: GlowConfig) -> float:
     total, channels, places = 0, 1, glow.size
     for level, (steps, hidden, (rows, columns)) in enumerate(zip(glow.steps, glow.hidden, glow.squeeze)):
         channels, places = rows * columns * channels, places // (rows * columns)
-        coupling = 9 * channels // 2 * hidden + hidden**2 + glow.last**2 * hidden * channels
+        coupling = 9 * channels // 2 * hidden + hidden**2 + glow.last_kernel**2 * hidden * channels
         total += places * steps * (coupling + channels**2)
         channels //= 2 if level < len(glow.hidden) - 1 else 1
     return total / 1e9
@@ -69,20 +75,24 @@ def multiplications(glow: GlowConfig) -> float:
 
 def far(model, speech) -> dict:
     """What becomes of 10 tokens moved ``FAR`` times each displacement between two vowels: share outside [-0.1, 1.1], largest pixel."""
-    from vowelflow.cards import _directions, _spread
+    from vowelstudy.evaluation import directions, spread
 
     codes = model.encode(images(speech.draw(10, by=("split",)), observation="vowel"))
-    found = _spread(
-        model.decode(codes + sign * FAR * step) for step in _directions(model, speech)[0] for sign in (1, -1)
+    found = spread(
+        model.decode(codes + sign * FAR * step) for step in directions(model, speech)[0] for sign in (1, -1)
     )
     return {"outside": found["outside_share"], "largest": found["largest"]}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help="default: all")
     parser.add_argument("--root", help="the folder of LibriSpeech")
-    parser.add_argument("--minutes", type=float, default=4, help="of processor time for each trial; default 4")
+    parser.add_argument(
+        "--minutes", type=float, default=4, help="of processor time for each trial; default 4"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     speech = usable(RECIPES["speech"].speech(options.root), "vowel")
@@ -95,9 +105,13 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             # How many steps fit is measured first, so that the schedule ends when the time does.
             started = time.thread_time()
-            train(speech, Path(folder) / "first", replace(TRIALS[name], iterations=40, look=40, fitted_to=0))
+            train(
+                speech,
+                Path(folder) / "first",
+                replace(TRIALS[name], iterations=40, eval_interval=40, prior_pictures=0),
+            )
             steps = int(60 * options.minutes / (time.thread_time() - started) * 40)
-            profile = replace(TRIALS[name], iterations=steps, look=steps, fitted_to=3000)
+            profile = replace(TRIALS[name], iterations=steps, eval_interval=steps, prior_pictures=3000)
             model = train(speech, Path(folder) / "trial", profile)
             log = pd.read_csv(Path(folder) / "trial" / "log.csv")
         real = images(valid, observation="vowel")

@@ -33,7 +33,7 @@ def klatt(cache):
 @pytest.fixture
 def hasty(monkeypatch):
     """Fits of a card's discriminator would take minutes; its numbers are tested where it is."""
-    monkeypatch.setattr("vowelflow.discriminator.STEPS", 2)
+    monkeypatch.setattr("vowelstudy.discriminator.STEPS", 2)
 
 
 def write_utterance(folder, name, sound, phones, words=(), format="WAV", suffix=".wav"):
@@ -77,7 +77,13 @@ def timit_folder(tmp_path):
         folder = tmp_path / "corpus" / f"dr{index + 1}-{'fm'[index % 2]}ab{index}0"
         for name in ("sa1", "si100"):
             sound = 0.1 * rng.standard_normal(RATE)
-            phones = [(0, 2000, "h#"), (2000, 4000, "aa"), (4000, 5600, "s"), (5600, 8000, "iy"), (8000, 16000, "h#")]
+            phones = [
+                (0, 2000, "h#"),
+                (2000, 4000, "aa"),
+                (4000, 5600, "s"),
+                (5600, 8000, "iy"),
+                (8000, 16000, "h#"),
+            ]
             write_utterance(folder, name, sound, phones, [(1500, 6000, "one"), (6000, 9000, "two")])
     return tmp_path / "corpus"
 
@@ -101,7 +107,14 @@ def text_grid(tiers, end, short=False):
     return "\n".join(lines) + "\n"
 
 
-PHONES = [(0, 0.2, ""), (0.2, 0.3, "AA1"), (0.3, 0.4, "S"), (0.4, 0.52, "IY0"), (0.52, 0.6, "spn"), (0.6, 1.0, "sil")]
+PHONES = [
+    (0, 0.2, ""),
+    (0.2, 0.3, "AA1"),
+    (0.3, 0.4, "S"),
+    (0.4, 0.52, "IY0"),
+    (0.52, 0.6, "spn"),
+    (0.6, 1.0, "sil"),
+]
 WORDS = [(0, 0.2, ""), (0.2, 0.55, "one"), (0.55, 1.0, "")]
 
 
@@ -122,7 +135,9 @@ def libri_folder(tmp_path):
         (home / "alignments" / place).mkdir(parents=True)
         for number in range(2):
             name = f"{speaker}-7-{number:04d}"
-            soundfile.write(home / "LibriSpeech" / place / f"{name}.flac", 0.1 * rng.standard_normal(RATE), RATE)
+            soundfile.write(
+                home / "LibriSpeech" / place / f"{name}.flac", 0.1 * rng.standard_normal(RATE), RATE
+            )
             grid = text_grid({"words": WORDS, "phones": PHONES}, 1.0, short=number == 1)
             (home / "alignments" / place / f"{name}.TextGrid").write_text(grid)
     (home / "LibriSpeech" / "SPEAKERS.TXT").write_text("\n".join(lines) + "\n")

@@ -19,41 +19,27 @@ from safetensors.torch import save
 from conftest import text_grid
 
 with atheris.instrument_imports(include=["vowelflow", "praatio", "safetensors", "csv", "json", "zipfile"]):
-    from vowelflow import checkpoint, clips, glow, layouts, listener
-    from vowelflow.corpus import InputError
+    from vowelflow import checkpoint, glow, layouts, store
+    from vowelflow.base import InputError
+    from vowelstudy import vowel_judge
 
 HOME = Path(__file__).resolve().parents[1]
 PLACE = Path(tempfile.mkdtemp())
 SMALL = {"levels": 2, "steps": 1, "hidden": [4, 4], "side": 8}
 WEIGHTS = save(glow.Glow(checkpoint.glow_config({"glow": SMALL})).state_dict())
-NAMES = [
-    "glow",
-    "sha256",
-    "levels",
-    "squeeze",
-    "steps",
-    "hidden",
-    "side",
-    "frames",
-    "prior",
-    "tail",
-    "rows",
-    "scale",
-    "reach",
-    "another",
-]
+NAMES = "glow sha256 levels squeeze steps hidden side frames prior tail rows scale reach another".split()
 
 
 def labels(data):
-    written("one.phn", data, layouts._lines)
+    written("one.phn", data, layouts.read_phn)
 
 
 def textgrid(data):
-    written("one.TextGrid", data, lambda path: layouts._tiers(path, PLACE, []))
+    written("one.TextGrid", data, lambda path: layouts.read_textgrid(path, []))
 
 
 def speakers(data):
-    written("speakers.csv", data, layouts._speakers)
+    written("speakers.csv", data, layouts.read_speakers)
 
 
 def config(data):
@@ -62,7 +48,9 @@ def config(data):
         draw = atheris.FuzzedDataProvider(data)
         about = {"glow": dict(SMALL), "sha256": hash_of(WEIGHTS)}
         for _ in range(draw.ConsumeIntInRange(1, 4)):
-            inside = about if draw.ConsumeProbability() < 0.3 or not isinstance(about["glow"], dict) else about["glow"]
+            inside = about["glow"]
+            if draw.ConsumeProbability() < 0.3 or not isinstance(inside, dict):
+                inside = about
             inside[draw.PickValueInList(NAMES)] = value(draw)
         data = json.dumps(about).encode()
     (PLACE / "model.safetensors").write_bytes(WEIGHTS)
@@ -71,7 +59,8 @@ def config(data):
 
 def value(draw):
     """A value of a JSON file; seldom a good one."""
-    plain = [None, True, "", "tanh", 0, 1, 2, 4, 8, -1, 10**9, 10**400, 0.5, float("nan"), float("inf"), {}, []]
+    plain = [None, True, "", "tanh", {}, [], float("nan"), float("inf")]
+    plain += [0, 1, 2, 4, 8, -1, 10**9, 10**400, 0.5]
     kind = draw.ConsumeIntInRange(0, 3)
     if kind == 0:
         return [value(draw) for _ in range(draw.ConsumeIntInRange(0, 3))]
@@ -85,21 +74,21 @@ def weights(data):
 
 
 def ears(data):
-    written("listener-speech.safetensors", data, lambda path: listener.load_listener("timit-sample", PLACE))
+    written("listener-speech.safetensors", data, lambda path: vowel_judge.load_judge("timit-sample", PLACE))
 
 
 def clip_file(data):
-    written("corpus.zip", data, clips.read_clips)
+    written("corpus.zip", data, store.read_clips)
 
 
 def examples():
     """What each target reads well, for the fuzzer to start from."""
     rows = {"phones": [(0, 0.1, "AA1"), (0.1, 0.2, "sil")], "words": [(0, 0.2, "one")]}
-    row = {"corpus": "own", "utterance": "u", "speaker": "s", "sex": "f", "phone": "aa", "word": "", "start": 0}
-    row |= {"end": 400, "path": "p.wav", "shared": False}
+    row = {"corpus": "own", "utterance": "u", "speaker": "s", "sex": "f", "phone": "aa", "word": ""}
+    row |= {"start": 0, "end": 400, "path": "p.wav", "shared": False}
     facts = {"licence": "free", "problems": []}
     about = {"name": "own", "labels": ["aa"], "facts": facts, "left_out": [], "split": {"s": "train"}}
-    clips.write_clips(PLACE / "example.zip", [(row, np.arange(400, dtype=np.int16))], about)
+    store.write_clips(PLACE / "example.zip", [(row, np.arange(400, dtype=np.int16))], about)
     return {
         "labels": [b"0 2260 h#\n2260 4149 sh\n"],
         "textgrid": [text_grid(rows, 0.2, short).encode() for short in (False, True)],

@@ -5,18 +5,22 @@ import pytest
 import torch
 
 import vowelflow as vf
-from vowelflow.corpus import InputError
+from vowelflow.base import InputError
 from vowelflow.glow import Glow, GlowConfig
-from vowelflow.pairs import matched_pairs, speaker_pairs
+from vowelstudy.book import build_book
+from vowelstudy.pairs import matched_pairs, speaker_pairs
+from vowelstudy.references import reference_model
+from vowelstudy.results import write_results
+from vowelstudy.run import run_study
 
 NAN, INF = float("nan"), float("inf")
 
 
 @pytest.fixture(scope="module")
-def here():
+def here(klatt):
     """One token of each vowel and sex of a few synthetic speakers, two of their pictures and phases, and a tiny flow's codes."""
     torch.manual_seed(0)
-    speech = vf.load_corpus("klatt").draw(1, by=("sex", "phone"))
+    speech = klatt.draw(1, by=("sex", "phone"))
     two = speech.take([0, 1])
     model = Glow(GlowConfig(288, 288, squeeze=((2, 2),) * 2, steps=1, hidden=(8, 8))).eval()
     pictures = vf.images(two)
@@ -39,9 +43,15 @@ REFUSED = {
     "several pictures to a sound": (lambda h: vf.to_audio(h["pictures"], h["phase"]), "give one picture"),
     "part of a phase": (lambda h: vf.to_audio(h["pictures"][0], h["phase"][:9]), "a phase is (257, 288)"),
     "no frame": (lambda h: vf.to_audio(h["pictures"][0], h["phase"], frames=0), "frames are 1 to 288"),
-    "a frame too many": (lambda h: vf.to_audio(h["pictures"][0], h["phase"], frames=289), "frames are 1 to 288"),
+    "a frame too many": (
+        lambda h: vf.to_audio(h["pictures"][0], h["phase"], frames=289),
+        "frames are 1 to 288",
+    ),
     "a peak below 0": (lambda h: vf.to_audio(h["pictures"][0], h["phase"], -1.0), "0 or more, not -1"),
-    "a peak that is no number": (lambda h: vf.to_audio(h["pictures"][0], h["phase"], NAN), "0 or more, not nan"),
+    "a peak that is no number": (
+        lambda h: vf.to_audio(h["pictures"][0], h["phase"], NAN),
+        "0 or more, not nan",
+    ),
     "an infinite peak": (lambda h: vf.griffin_lim(h["pictures"][0], INF), "0 or more, not inf"),
     "part of a picture": (lambda h: vf.griffin_lim(h["pictures"][0][:, :9]), "288x288"),
     "no frame to invent": (lambda h: vf.griffin_lim(h["pictures"][0], frames=0), "frames are 1 to 288"),
@@ -49,13 +59,16 @@ REFUSED = {
     "babble of nobody": (lambda h: vf.add_noise(10, 0, "babble"), "give a corpus"),
     "babble of no segment": (lambda h: vf.add_noise(10, 0, "babble", h["none"]), "give a corpus"),
     "a ratio that is no number": (lambda h: vf.add_noise(NAN), "not nan"),
-    "a study of no seed": (lambda h: vf.study.run_study("klatt", seed=-1), "seed -1: give a whole number"),
-    "a book at no address": (lambda h: vf.study.build_book(url="my page"), "my page is no address of a page"),
+    "a study of no seed": (lambda h: run_study("klatt", seed=-1), "seed -1: give a whole number"),
+    "a book at no address": (lambda h: build_book(url="my page"), "my page is no address of a page"),
     "a width too few": (lambda h: GlowConfig(hidden=(8, 8)), "one entry for each level"),
     "a side that does not halve": (lambda h: GlowConfig(side=100), "multiples of"),
     "pictures with holes": (lambda h: vf.dequantize(h["pictures"] * NAN), "finite and in"),
     "pictures too bright": (lambda h: vf.dequantize(h["pictures"] + 2), "finite and in"),
-    "part of pictures": (lambda h: h["model"].encode(h["pictures"][:, :, :100]), "pictures are (n, 1, 288, 288)"),
+    "part of pictures": (
+        lambda h: h["model"].encode(h["pictures"][:, :, :100]),
+        "pictures are (n, 1, 288, 288)",
+    ),
     "one picture alone": (lambda h: h["model"].encode(h["pictures"][0]), "pictures are (n, 1, 288, 288)"),
     "no picture": (lambda h: h["model"].encode(h["pictures"][:0]), "at least one"),
     "pictures of nan": (lambda h: h["model"].encode(h["pictures"] * NAN), "finite and in"),
@@ -68,13 +81,12 @@ REFUSED = {
     "a temperature that is no number": (lambda h: h["model"].sample(1, temperature=NAN), "temperature nan"),
     "an unknown model": (lambda h: vf.load_model("cpu-kltt"), "no model 'cpu-kltt'"),
     "an unknown profile": (lambda h: vf.profile_named("cpuu"), "no profile 'cpuu'"),
-    "a model of an unknown profile": (lambda h: vf.reference_model(h["speech"], "cpuu"), "no profile 'cpuu'"),
+    "a model of an unknown profile": (lambda h: reference_model(h["speech"], "cpuu"), "no profile 'cpuu'"),
     "an empty class": (lambda h: vf.direction(h["codes"][:0], h["codes"]), "not 0 and 2"),
     "a class with holes": (lambda h: vf.direction(h["codes"] * NAN, h["codes"]), "finite"),
     "pairs of one token": (lambda h: matched_pairs(h["one"], "phone", 1), "no two of the 1 tokens"),
     "pairs of one speaker": (lambda h: speaker_pairs(h["one"], 1), "no two speakers"),
-    "a result that is no number": (lambda h: vf.write_results("01_x", {"a": NAN}), "01_x.a is nan"),
-    "a result that JSON has no word for": (lambda h: vf.write_results("01_x", {"a": object()}), "01_x.a is a object"),
+    "a result that is no number": (lambda h: write_results("01_x", {"a": NAN}), ".a is nan"),
 }
 WORKS = {
     "a filter that keeps none": lambda h: len(h["speech"].filter(sex="x")) == 0,
@@ -83,11 +95,15 @@ WORKS = {
     "one token": lambda h: vf.images(h["one"]).shape == (1, 1, 288, 288),
     "a silent peak": lambda h: not np.any(vf.to_audio(h["pictures"][0], h["phase"], 0.0)),
     "a picture with holes": lambda h: np.isfinite(vf.to_audio(h["pictures"][0] * NAN, h["phase"])).all(),
-    "a peak as vf.peaks gives it": lambda h: vf.to_audio(h["pictures"][0], h["phase"], vf.peaks(h["one"])[0]).any(),
+    "a peak as vf.peaks gives it": lambda h: vf.to_audio(
+        h["pictures"][0], h["phase"], vf.peaks(h["one"])[0]
+    ).any(),
     "frames as vf.frame_count gives them": lambda h: vf.griffin_lim(
         h["pictures"][0], 1.0, 2, vf.frame_count(h["one"])[0]
     ).any(),
-    "frames in a tensor": lambda h: len(vf.to_audio(h["pictures"][0], h["phase"], 1.0, torch.tensor(9))) == 144,
+    "frames in a tensor": lambda h: (
+        len(vf.to_audio(h["pictures"][0], h["phase"], 1.0, torch.tensor(9))) == 144
+    ),
     "one frame": lambda h: len(vf.griffin_lim(h["pictures"][0], frames=1)) == 16,
     "no sample": lambda h: h["model"].sample(0).shape == (0, 1, 288, 288),
     "samples without noise": lambda h: h["model"].sample(1, temperature=0.0).isfinite().all(),
@@ -98,7 +114,8 @@ WORKS = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_used_is_refused_in_words(case, here, tmp_path, monkeypatch):
+def test_what_cannot_be_used_is_refused_in_words(case, here, klatt, tmp_path, monkeypatch):
+    monkeypatch.setattr("vowelflow.readers.klatt_corpus", lambda: klatt)
     monkeypatch.setenv("VOWELFLOW_BUILD", str(tmp_path))
     call, said = REFUSED[case]
     with pytest.raises(InputError) as caught:

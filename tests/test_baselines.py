@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal
 
-from vowelflow import baselines
+from vowelstudy import baselines
 
 
 def bits(name, train, held_out, **kwargs):
@@ -13,7 +13,9 @@ def bits(name, train, held_out, **kwargs):
 def test_padding_costs_a_quarter_of_a_bit():
     blank = torch.zeros(40, 1, 192, 192)
     blank[:, 0, 0, :40] = torch.eye(40)  # equal pictures would get equal noise
-    assert bits("diagonal Gaussian", blank, blank[:2]) == pytest.approx(0.5 * np.log2(2 * np.pi * np.e / 12), abs=0.05)
+    assert bits("diagonal Gaussian", blank, blank[:2]) == pytest.approx(
+        0.5 * np.log2(2 * np.pi * np.e / 12), abs=0.05
+    )
 
 
 def test_uniform_pixels_cost_about_eight_bits():
@@ -39,7 +41,9 @@ def test_what_lies_in_a_plane_costs_less_where_a_density_knows_planes():
         for name, density in baselines.densities(train, train[:50], 2, 1).items()
     }
     assert costs["probabilistic PCA"] < costs["diagonal Gaussian"] - 0.3
-    assert costs["Gaussian mixture"] == pytest.approx(costs["diagonal Gaussian"], abs=1e-3)  # of one it is the same
+    assert costs["Gaussian mixture"] == pytest.approx(
+        costs["diagonal Gaussian"], abs=1e-3
+    )  # of one it is the same
 
 
 def test_what_is_of_several_kinds_costs_less_where_a_density_knows_kinds():
@@ -71,7 +75,9 @@ def test_probabilistic_pca_is_the_gaussian_of_its_covariance(monkeypatch):
 def test_a_segment_longer_than_all_that_were_fitted_is_not_impossible():
     def segments(n, frames):
         pictures = torch.zeros(n, 1, 96, 96)
-        pictures[:, :, :80, :frames] = torch.rand(n, 1, 80, frames, generator=torch.Generator().manual_seed(n))
+        pictures[:, :, :80, :frames] = torch.rand(
+            n, 1, 80, frames, generator=torch.Generator().manual_seed(n)
+        )
         return pictures
 
     for name, density in baselines.densities(segments(100, 40), segments(20, 64)).items():

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from vowelflow import cli, study
+from vowelstudy import cli
+from vowelstudy import run as study
 
 HOME = Path(__file__).resolve().parents[1]
 
 
 def test_help_imports_nothing_heavy():
     code = (
-        "import sys; from vowelflow.cli import main\n"
+        "import sys; from vowelstudy.cli import main\n"
         "try: main(['study', '--help'])\n"
         "except SystemExit: print([name for name in ('torch', 'librosa', 'pandas') if name in sys.modules])"
     )
@@ -44,7 +45,7 @@ def test_a_failed_study_exits_with_1(capsys, monkeypatch):
 def test_only_builds_no_book(monkeypatch):
     calls = []
     monkeypatch.setattr(study, "run_study", lambda *arguments: calls.append(arguments))
-    monkeypatch.setattr(study, "build_book", lambda **options: calls.append("book"))
+    monkeypatch.setattr("vowelstudy.book.build_book", lambda **options: calls.append("book"))
     assert cli.main(["study", "--only", "01_data", "--seed", "4"]) == 0
     assert calls == [("auto", None, "cpu", 4, "01_data")]
 
@@ -101,37 +102,40 @@ def test_train_leaves_weights_a_log_and_its_figure(klatt, monkeypatch, tmp_path,
     command = ["train", "--profile", "smoke", "--steps", "2", "--out", str(tmp_path)]
     assert cli.main(command) == 0
     assert (
-        '"steps": 2,' in (tmp_path / "config.json").read_text() and "validation" in (tmp_path / "curve.svg").read_text()
+        '"steps": 2,' in (tmp_path / "config.json").read_text()
+        and "validation" in (tmp_path / "curve.svg").read_text()
     )
     assert (tmp_path / "log.csv").read_text().splitlines()[-1].startswith("2,")
-    told = f"weights, log, its figure and checkpoints: {tmp_path}\nstep 2 of 2, which is all"
+    told = f"weights, log, its figure and checkpoints: {tmp_path}\nstep 2 of 2; the training is finished"
     assert capsys.readouterr().out.strip().endswith(told)
     assert cli.main(command) == 2 and "holds a training already" in capsys.readouterr().err
     assert cli.main([*command, "--resume"]) == 0
     brief = [*command[: command.index("--out")], "--out", str(tmp_path / "brief"), "--minutes", "0.0001"]
     assert (
         cli.main(brief) == 0
-        and "step 1 of 2, for time is up: the same command with --resume" in capsys.readouterr().out
+        and "step 1 of 2; time is up: the same command with --resume" in capsys.readouterr().out
     )
 
 
 def test_a_reference_model_is_trained_and_measured_by_its_recipe(klatt, hasty, monkeypatch, tmp_path, capsys):
-    from vowelflow import references
+    from vowelstudy import references
 
     recipe = references.Recipe("klatt", "aa,iy", "smoke", iterations=3, fold=2)
     monkeypatch.setitem(references.RECIPES, "smoke-two", recipe)
     monkeypatch.setattr(references, "load_corpus", lambda *given: klatt.filter(phone=["aa", "iy"]))
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VOWELFLOW_BUILD", str(tmp_path))
     assert cli.main(["train", "smoke-two"]) == 0
-    config = json.loads(Path("build/models/smoke-two/config.json").read_text())
+    config = json.loads((tmp_path / "models/smoke-two/config.json").read_text())
     assert config["steps"] == 3 and config["fingerprint"] == recipe.speech().fingerprint
     small = ["--draws", "1", "--tokens", "3", "--samples", "2", "--lines", "1"]
     assert cli.main(["measure", "smoke-two", *small]) == 0 and "# smoke-two" in capsys.readouterr().out
     assert cli.main(["train", "smoke-two", "--vowels", "all"]) == 2
-    assert "the recipe of smoke-two sets corpus, vowels and profile; leave them out" in capsys.readouterr().err
+    assert (
+        "the recipe of smoke-two sets corpus, vowels and profile; leave them out" in capsys.readouterr().err
+    )
     assert cli.main(["train", "cpu-martian"]) == 2
     assert "no reference model 'cpu-martian'; there are speech, " in capsys.readouterr().err
-    Path("build/models/smoke-two").rename("build/models/own")
+    (tmp_path / "models/smoke-two").rename(tmp_path / "models/own")
     speech = recipe.speech()
     monkeypatch.setattr("vowelflow.readers.load_corpus", lambda name, root, labels: speech)
     assert cli.main(["measure", "own", *small]) == 0  # of the corpus that its config names
@@ -140,7 +144,7 @@ def test_a_reference_model_is_trained_and_measured_by_its_recipe(klatt, hasty, m
 
 
 def test_export_writes_the_files_of_the_page(klatt, monkeypatch, tmp_path, capsys):
-    from vowelflow.references import reference_model
+    from vowelstudy.references import reference_model
 
     monkeypatch.setattr("vowelflow.readers.load_corpus", lambda *given: klatt)
     monkeypatch.setenv("VOWELFLOW_BUILD", str(tmp_path))
@@ -152,7 +156,7 @@ def test_export_writes_the_files_of_the_page(klatt, monkeypatch, tmp_path, capsy
 
 def test_a_training_that_gives_up_or_is_stopped_says_so(klatt, monkeypatch, tmp_path, capsys):
     from vowelflow import training
-    from vowelflow.corpus import TrainingError
+    from vowelflow.base import TrainingError
 
     monkeypatch.setattr("vowelflow.readers.load_corpus", lambda name, root, phones: klatt)
     for error, code in ((TrainingError("no gradient"), 1), (KeyboardInterrupt("stopped after step 3"), 130)):
@@ -172,16 +176,19 @@ def test_version_is_that_of_the_package(capsys):
 
 
 def test_evidence_measures_writes_and_renews_the_readme(klatt, monkeypatch, tmp_path, capsys):
-    from vowelflow import depths, verdicts
-    from vowelflow.references import reference_model
+    from vowelstudy import protocol
+    from vowelstudy import tables as verdicts
+    from vowelstudy.references import reference_model
 
     (tmp_path / "notebooks").mkdir()
+    (tmp_path / "models").mkdir()
+    shutil.copy(HOME / "models/listener-klatt.safetensors", tmp_path / "models")
     (tmp_path / "_config.yml").touch()
     (tmp_path / "README.md").write_text("\n".join(verdicts.MARKS))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VOWELFLOW_BUILD", str(tmp_path / "build"))
     monkeypatch.setattr("vowelflow.readers.load_corpus", lambda name, root: klatt)
-    monkeypatch.setattr(depths, "FULL", depths.SMOKE)
+    monkeypatch.setattr(protocol, "FULL", protocol.SMOKE)
     _, flow = reference_model(klatt, "smoke")
     assert cli.main(["evidence", "--corpus", "klatt", "--flow", str(flow), "--claim", "likelihood"]) == 0
     assert f"the flow: {flow}" in capsys.readouterr().out
@@ -190,12 +197,12 @@ def test_evidence_measures_writes_and_renews_the_readme(klatt, monkeypatch, tmp_
 
 
 def test_listener_is_fitted_and_says_how_well_it_hears(klatt, monkeypatch, tmp_path, capsys):
-    from vowelflow.listener import load_listener
+    from vowelstudy.vowel_judge import load_judge
 
     monkeypatch.setattr("vowelflow.readers.load_corpus", lambda name, root: klatt)
     out = tmp_path / "listener-klatt.safetensors"
     assert cli.main(["listener", "klatt", "--out", str(out)]) == 0
-    accuracy = load_listener("klatt", tmp_path).about["accuracy"]
+    accuracy = load_judge("klatt", tmp_path).about["accuracy"]
     assert f"{out}: right on {accuracy} of test speakers' tokens" in capsys.readouterr().out
 
 
@@ -229,7 +236,7 @@ def test_measure_writes_the_card_and_says_it(klatt, hasty, tmp_path, capsys, mon
 def test_export_puts_both_kinds_beside_each_other(tmp_path, capsys, monkeypatch):
     from vowelflow import export
 
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VOWELFLOW_BUILD", str(tmp_path))
     written = []
 
     def write(model, folder, half):
@@ -241,7 +248,10 @@ def test_export_puts_both_kinds_beside_each_other(tmp_path, capsys, monkeypatch)
     monkeypatch.setattr(export, "export", write)
     model = str(HOME / "models/cpu-klatt")
     assert cli.main(["export", model]) == cli.main(["export", model, "--half"]) == 0
-    assert written == [("build/onnx/cpu-klatt", False), ("build/onnx/cpu-klatt-half", True)]
+    assert written == [
+        (str(tmp_path / "onnx/cpu-klatt"), False),
+        (str(tmp_path / "onnx/cpu-klatt-half"), True),
+    ]
     assert "cpu-klatt/encode.onnx, 0.2 MB: within 2e-05 of torch" in capsys.readouterr().out
 
 
@@ -256,7 +266,7 @@ def test_seeds_are_what_every_library_takes(command, seed, capsys):
 
 def test_a_file_where_a_folder_is_wanted_is_told_and_kept(tmp_path, klatt, monkeypatch, capsys):
     monkeypatch.setattr("vowelflow.readers.load_corpus", lambda *given: klatt)
-    monkeypatch.setattr("vowelflow.listener.fit_listener", lambda corpus: pytest.fail("minutes for nothing"))
+    monkeypatch.setattr("vowelstudy.vowel_judge.fit_judge", lambda corpus: pytest.fail("minutes for nothing"))
     file = tmp_path / "notes.txt"
     file.write_text("mine")
     for command in (
@@ -277,7 +287,7 @@ def test_export_of_a_page_keeps_what_is_not_its_own(klatt, tmp_path, monkeypatch
     monkeypatch.setattr("vowelflow.readers.load_corpus", lambda *given: klatt)
     (tmp_path / "thesis.tex").write_text("mine")
     assert cli.main(["export", str(HOME / "models/cpu-klatt"), "--page", "--out", str(tmp_path)]) == 2
-    assert f"{tmp_path / 'thesis.tex'} is not of a page of the explorer" in capsys.readouterr().err
+    assert f"{tmp_path / 'thesis.tex'} is not a file of an explorer's page" in capsys.readouterr().err
     assert (tmp_path / "thesis.tex").read_text() == "mine"
 
 
@@ -296,13 +306,17 @@ def test_a_home_that_nobody_has_is_told(capsys):
 
 def test_the_shipped_listener_is_not_fitted_on_who_is_tested(klatt, monkeypatch, capsys):
     monkeypatch.setattr("vowelflow.readers.load_corpus", lambda *given: replace(klatt, name="timit-sample"))
-    monkeypatch.setattr("vowelflow.listener.fit_listener", lambda corpus: pytest.fail("on people under test"))
+    monkeypatch.setattr(
+        "vowelstudy.vowel_judge.fit_judge", lambda corpus: pytest.fail("on people under test")
+    )
     assert cli.main(["listener", "timit-sample"]) == 2
     assert "name another place with --out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    "change", [{"vowels": 5}, {"vowels": [1]}, {"profile": "x"}, {"speakers": []}, {"segments": None}], ids=str
+    "change",
+    [{"vowels": 5}, {"vowels": [1]}, {"profile": "x"}, {"speakers": []}, {"segments": None}],
+    ids=str,
 )
 def test_a_changed_configuration_is_told_by_every_command(change, tmp_path, capsys):
     for file in (HOME / "models/cpu-klatt").iterdir():
@@ -311,7 +325,9 @@ def test_a_changed_configuration_is_told_by_every_command(change, tmp_path, caps
     (tmp_path / "config.json").write_text(json.dumps(config | change))
     for command in (["measure", str(tmp_path)], ["export", str(tmp_path)]):
         assert cli.main(command) == 2
-        assert "config.json: vowels, speakers, segments or profile are not as train" in capsys.readouterr().err
+        assert (
+            "config.json: vowels, speakers, segments or profile are not as train" in capsys.readouterr().err
+        )
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "metrics.json").write_text("{")
     assert cli.main(["measure", str(tmp_path), "--corpus", "klatt"]) == 2
@@ -322,6 +338,8 @@ def test_what_is_named_wrong_is_told_before_anything_is_read_or_trained(klatt, m
     assert cli.main(["evidence", "--corpus", str(tmp_path), "--claim", "colour"]) == 2
     assert "no claim 'colour'; there are data" in capsys.readouterr().err
     monkeypatch.setattr("vowelflow.readers.load_corpus", lambda name, root, phones: klatt)
-    assert cli.main(["train", "--profile", "smoke", "--vowels", "aa,zz", "--out", str(tmp_path / "flow")]) == 2
+    assert (
+        cli.main(["train", "--profile", "smoke", "--vowels", "aa,zz", "--out", str(tmp_path / "flow")]) == 2
+    )
     assert "no segment of klatt is labelled zz; leave it out of --vowels" in capsys.readouterr().err
     assert not (tmp_path / "flow").exists()

@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from vowelflow.corpus import COLUMNS, InputError, join, save_atomically, split_by_speaker
+from vowelflow.base import InputError, save_atomically
+from vowelflow.corpus import COLUMNS, LEFT_OUT, join, split_by_speaker
 
 
 def test_filter_take_and_draw(klatt):
@@ -54,18 +57,18 @@ def test_columns_and_summary(klatt):
 
 
 def test_joined_corpora_keep_their_origin_and_tell_speakers_apart(klatt):
-    from dataclasses import replace
-
     other = replace(
         klatt,
         name="twin",
         table=klatt.table.assign(corpus="twin", crc=range(80)),
         sounds={"twin": klatt.sounds["klatt"]},
+        left_out=pd.DataFrame([("twin", "too short", "aa", "f", 3)], columns=LEFT_OUT),
     )
     both = join([klatt, other])
     assert len(both) == 160 and both.table.speaker.nunique() == 16 and both.name == "klatt+twin"
     assert both.table.groupby("corpus").size().to_dict() == {"klatt": 80, "twin": 80}
     assert set(both.filter(corpus="twin").table.speaker) == {f"twin:{name}" for name in klatt.table.speaker}
+    assert "3  twin: too short (most: aa 3)" in both.summary()
     assert np.array_equal(both.clip(85), klatt.clip(5)) and not both.table.shared.any()
     assert "twin: synthetic" in both.note and both.table.groupby("speaker").split.nunique().eq(1).all()
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from vowelflow import discriminator
-from vowelflow.discriminator import auc, controls
 from vowelflow.spectrogram import images
+from vowelstudy import discriminator
+from vowelstudy.discriminator import auc, controls
 
 
 @pytest.fixture(scope="module")

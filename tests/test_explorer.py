@@ -10,12 +10,12 @@ import soundfile
 import torch
 from nbclient import NotebookClient
 
-from vowelflow import evidence
-from vowelflow.corpus import InputError
-from vowelflow.depths import SMOKE
-from vowelflow.explorer import OWN, Explorer, Place, moves_of
-from vowelflow.page import write_page
-from vowelflow.references import reference_model
+from vowelflow.base import InputError
+from vowelstudy.explorer import OWN, Explorer, Place, moves_of
+from vowelstudy.folds import codes_of, open_setting
+from vowelstudy.page import write_page
+from vowelstudy.protocol import SMOKE
+from vowelstudy.references import reference_model
 
 
 @pytest.fixture(scope="module")
@@ -23,12 +23,12 @@ def explorer(klatt, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VOWELFLOW_BUILD", str(tmp_path_factory.mktemp("explorer")))
         _, folder = reference_model(klatt, "smoke")
-        yield Explorer(evidence.open_bench(klatt, folder, SMOKE))
+        yield Explorer(open_setting(klatt, folder, SMOKE))
 
 
 def test_tokens_are_of_people_whom_nothing_was_fitted_on(explorer):
-    bench, one = explorer.bench, explorer.round
-    assert set(bench.table.speaker.iloc[explorer.rows]) <= set(bench.table.speaker.iloc[one.unseen])
+    table = explorer.setting.tokens.table
+    assert set(table.speaker.iloc[explorer.rows]) <= set(table.speaker.iloc[explorer.fold.evaluation])
     assert len(set(explorer.names)) == len(explorer.names)
 
 
@@ -46,24 +46,30 @@ def test_a_place_that_is_nowhere_else_is_the_token(explorer):
 
 
 def test_the_direction_of_vowel_is_that_of_the_chapters(explorer):
-    from vowelflow.claims.directions import contrast, displacement
+    from vowelstudy.experiments.directions import contrast, displacement
 
-    bench, one = explorer.bench, explorer.round
-    known = bench.rows(one.known, phone=["aa", "ae"])
-    wanted = displacement(bench.codes(one.model)[known], contrast(bench.table.iloc[known], "phone"))
+    tokens = explorer.setting.tokens
+    fit = tokens.rows(explorer.fold.fit, phone=["aa", "ae"])
+    wanted = displacement(codes_of(explorer.model, tokens, 0)[fit], contrast(tokens.table.iloc[fit], "phone"))
     assert torch.allclose(explorer.moves["aa to ae"], wanted, atol=1e-5)
 
 
 def test_principal_directions_are_a_deviation_long(explorer):
-    codes = explorer.bench.codes(explorer.model)[explorer.round.known]
-    first, second = (moves_of(explorer.bench)[f"principal direction {k}"][0] for k in (1, 2))
+    tokens, fold = explorer.setting.tokens, explorer.fold
+    codes = codes_of(explorer.model, tokens, 0)[fold.fit]
+    first, second = (moves_of(tokens, fold, 1, 0)[f"principal direction {k}"][0] for k in (1, 2))
     scores = (codes - codes.mean(0)) @ (first / first.norm())
     assert scores.std(correction=0).item() == pytest.approx(first.norm().item(), rel=1e-3)
     assert abs(torch.cosine_similarity(first, second, dim=0)) < 1e-3 and first.norm() >= second.norm()
 
 
 def test_readings_are_numbers_and_sounds_do_not_clip(explorer):
-    for place in (Place(), Place(true_phase=False), Place(start=None), Place(moves=dict.fromkeys(explorer.moves, 3.0))):
+    for place in (
+        Place(),
+        Place(true_phase=False),
+        Place(start=None),
+        Place(moves=dict.fromkeys(explorer.moves, 3.0)),
+    ):
         picture = explorer.picture(place)
         sound = explorer.sound(place, picture)
         assert np.isfinite(sound).all() and 0 < np.abs(sound).max() <= 0.9
@@ -79,12 +85,12 @@ def wav(samples, rate=16_000):
 
 
 def test_a_vowel_of_ones_own(explorer):
-    token = explorer.bench.tokens.sound(int(explorer.rows[0]))
+    token = explorer.setting.tokens.corpus.sound(int(explorer.rows[0]))
     explorer.record(wav(token))
     code, phase, frames = explorer.start(Place(start=OWN))
     assert frames == explorer.frames[0] and phase.shape == (257, 288)
     inside = np.s_[:, :, : frames - 13]  # where windows see nothing but the token
-    same = explorer.model.decode(code)[0].numpy() - explorer.bench.pictures[explorer.rows[0]].numpy()
+    same = explorer.model.decode(code)[0].numpy() - explorer.setting.tokens.pictures[explorer.rows[0]].numpy()
     assert np.abs(same[:, :, 13:][inside]).mean() < 0.02
     explorer.record(wav(np.repeat(token, 3), 48_000))
     assert explorer.own[2] == frames
@@ -136,11 +142,11 @@ def test_the_files_of_the_page_are_what_they_say(explorer, tmp_path):
 
 LIVE = """
 from datetime import datetime
-import vowelflow as vf
+import vowelstudy as vs
 from vowelflow.klatt import klatt_corpus
 klatt = klatt_corpus(speakers=8, tokens=2)
-bench = vf.study.open_bench(klatt, "smoke")
-explorer = vf.explorer.Explorer(bench)
+setting = vs.run.open_setting(klatt, "smoke")
+explorer = vs.explorer.Explorer(setting)
 display(explorer.widget.box)
 ===
 shown = explorer.widget
@@ -160,13 +166,13 @@ shown.start.value = None
 shown.phase.value = False
 shown.between.value = 0.5
 assert shown.wait()
-print(shown.place().start is None, "squared norm" in shown.told.value, not shown.problems)
+print(shown.place().start is None, "squared norm" in shown.readings.value, not shown.problems)
 shown.upload.value = ({"name": "a.wav", "type": "audio/wav", "size": 1, "content": memoryview(b"x"), "last_modified": datetime.now()},)
 print("no sound file" in shown.status.value)
 import io, soundfile
-from vowelflow.explorer import OWN
+from vowelstudy.explorer import OWN
 file = io.BytesIO()
-soundfile.write(file, bench.tokens.sound(int(explorer.rows[1])), 16_000, format="WAV")
+soundfile.write(file, setting.tokens.corpus.sound(int(explorer.rows[1])), 16_000, format="WAV")
 own = {"name": "b.wav", "type": "audio/wav", "size": 1, "content": memoryview(file.getvalue()), "last_modified": datetime.now()}
 for _ in range(2):
     shown.upload.value = ()
@@ -180,7 +186,7 @@ print(shown.problems == [repr(ZeroDivisionError("division by zero"))], "ZeroDivi
 shown._show = original
 shown.reset.click()
 assert shown.wait()
-print(shown.place() == vf.explorer.Place(other=1), bytes(shown.image.value)[:4])
+print(shown.place() == vs.explorer.Place(other=1), bytes(shown.image.value)[:4])
 shown.save.click()
 print(shown.status.value)
 """
@@ -189,13 +195,22 @@ print(shown.status.value)
 def test_widgets_in_a_live_kernel(tmp_path, klatt, monkeypatch):
     monkeypatch.setenv("VOWELFLOW_BUILD", str(tmp_path / "build"))
     monkeypatch.delenv("VOWELFLOW_UNATTENDED", raising=False)
-    node = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(part.strip()) for part in LIVE.split("===")])
+    node = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(part.strip()) for part in LIVE.split("===")]
+    )
     node.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     NotebookClient(node, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     assert node.cells[0].outputs[-1].data["application/vnd.jupyter.widget-view+json"]
     said = [
-        "".join(o.text for o in cell.outputs if o.output_type == "stream" and o.name == "stdout") for cell in node.cells
+        "".join(o.text for o in cell.outputs if o.output_type == "stream" and o.name == "stdout")
+        for cell in node.cells
     ]
     assert said[1].split() == ["True"] * 4
-    assert said[2].split("\n")[:5] == ["True True True", "True", "True 1 True", "True True", "True b'\\x89PNG'"]
+    assert said[2].split("\n")[:5] == [
+        "True True True",
+        "True",
+        "True 1 True",
+        "True True",
+        "True b'\\x89PNG'",
+    ]
     assert len(list((tmp_path / "explored").iterdir())) == 2

@@ -15,14 +15,14 @@ from conftest import KILLS, packed_sample, until_done, write_notebook
 
 CHAPTER = """
 import time
-from vowelflow.study import load_results, write_results
+from vowelstudy.results import load_results, write_results
 time.sleep(0.2)
 write_results("{name}", {{"before": sorted(load_results())[:{number}], "seed": seed}})
 """
 
 
 def study(ready, home):
-    from vowelflow.study import run_study
+    from vowelstudy.run import run_study
 
     os.chdir(home)
     ready.set()

@@ -3,7 +3,6 @@
 import hashlib
 import threading
 import time
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -11,7 +10,7 @@ import pytest
 
 from conftest import packed_sample
 from vowelflow import fetch
-from vowelflow.corpus import InputError
+from vowelflow.base import InputError
 from vowelflow.readers import load_corpus
 
 
@@ -53,7 +52,7 @@ def server(archive, monkeypatch, tmp_path):
     threading.Thread(target=here.serve_forever, daemon=True).start()
     monkeypatch.setattr(fetch, "SAMPLE_ADDRESS", f"http://127.0.0.1:{here.server_port}/timit.zip")
     monkeypatch.setattr(fetch, "SAMPLE_HASH", "md5:" + hashlib.md5(archive).hexdigest())
-    monkeypatch.setattr(fetch, "SILENCE", (1, 1))
+    monkeypatch.setattr(fetch, "TIMEOUT", (1, 1))
     monkeypatch.setattr(fetch, "PATIENCE", 2)
     monkeypatch.setattr("pooch.core.time.sleep", lambda seconds: None)
     monkeypatch.setenv("VOWELFLOW_CACHE", str(tmp_path / "cache"))
@@ -66,14 +65,14 @@ def server(archive, monkeypatch, tmp_path):
     here.server_close()
 
 
-def kept(tmp_path):
+def cached(tmp_path):
     """What is in the cache, temporary files included."""
     return sorted(path.name for path in (tmp_path / "cache").iterdir() if path.name != "clips")
 
 
 def test_a_good_file_is_fetched_once_and_its_licence_shown_once(server, tmp_path, capsys):
     corpus = load_corpus("timit-sample")
-    assert len(corpus) == 4 and kept(tmp_path) == ["timit-sample"]
+    assert len(corpus) == 4 and cached(tmp_path) == ["timit-sample"]
     said = capsys.readouterr().err
     assert said.count("Non-Commercial, ShareAlike") == 1 and server.asked == [("GET", "good")]
     assert len(load_corpus("timit-sample")) == 4 and len(server.asked) == 1
@@ -84,7 +83,9 @@ def test_a_good_file_is_fetched_once_and_its_licence_shown_once(server, tmp_path
 def test_a_fault_that_passes_is_tried_again(server, tmp_path, fault):
     server.answers = [fault, fault, "good"]
     assert len(load_corpus("timit-sample")) == 4
-    assert [what for _, what in server.asked] == [fault, fault, "good"] and kept(tmp_path) == ["timit-sample"]
+    assert [what for _, what in server.asked] == [fault, fault, "good"] and cached(tmp_path) == [
+        "timit-sample"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -96,8 +97,10 @@ def test_a_fault_that_stays_is_told_with_the_remedy_and_leaves_nothing(server, t
     start = time.monotonic()
     with pytest.raises(InputError, match=said) as error:
         load_corpus("timit-sample")
-    assert "fetch it by hand, unpack it, and give the folder: --root DIR, or TIMIT_SAMPLE_ROOT" in str(error.value)
-    assert len(server.asked) == 3 and time.monotonic() - start < 10 and kept(tmp_path) == []
+    assert "fetch it by hand, unpack it, and give the folder: --root DIR, or TIMIT_SAMPLE_ROOT" in str(
+        error.value
+    )
+    assert len(server.asked) == 3 and time.monotonic() - start < 10 and cached(tmp_path) == []
 
 
 def test_auto_takes_the_sample_where_it_can_be_had(server):
@@ -137,29 +140,8 @@ def test_a_name_server_that_never_answers_does_not_hold_auto(server, monkeypatch
 def test_several_that_fetch_at_once_do_not_disturb_one_another(server, tmp_path):
     with ThreadPoolExecutor(4) as pool:
         folders = list(pool.map(lambda _: fetch.fetch_sample("licence"), range(8)))
-    assert len(set(folders)) == 1 and kept(tmp_path) == ["timit-sample"] and len(load_corpus("timit-sample")) == 4
-
-
-BAD_NAMES = ["../outside.txt", "a/../../outside.txt", "/outside.txt", "..\\outside.txt"]
-
-
-@pytest.mark.parametrize("name", BAD_NAMES)
-def test_an_archive_with_a_path_that_leads_out_is_refused(tmp_path, name):
-    with zipfile.ZipFile(tmp_path / "bad.zip", "w") as file:
-        file.writestr("timit/good.txt", "good")
-        file.writestr(name, "bad")
-    with pytest.raises(InputError, match="bad.zip: .*outside.txt' leads out of the folder; get it elsewhere"):
-        fetch.unpack(tmp_path / "bad.zip", tmp_path / "sample")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.zip"]
-
-
-def test_an_archive_that_unpacks_to_too_much_or_is_none_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(fetch, "LARGEST", 1000)
-    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr("zeros", bytes(100_000))
-    with pytest.raises(InputError, match="bomb.zip: unpacks to more than"):
-        fetch.unpack(tmp_path / "bomb.zip", tmp_path / "sample")
-    (tmp_path / "page.zip").write_text("<html>not found</html>")
-    with pytest.raises(InputError, match="page.zip: cannot be unpacked .*; fetch it again"):
-        fetch.unpack(tmp_path / "page.zip", tmp_path / "sample")
-    assert not (tmp_path / "sample").exists()
+    assert (
+        len(set(folders)) == 1
+        and cached(tmp_path) == ["timit-sample"]
+        and len(load_corpus("timit-sample")) == 4
+    )

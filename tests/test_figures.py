@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 import soundfile
 
-from vowelflow import figures
 from vowelflow.spectrogram import images
+from vowelstudy import figures
 
 
 def sounds_of(row):
@@ -42,7 +42,9 @@ def test_labels_are_escaped():
 
 def test_a_sound_is_in_the_row_once_and_its_link_waits_for_a_script():
     row = figures.play_row([np.ones(800)], ['a woman\'s "aa", 25%']).data
-    assert row.count("base64,") == 1 and base64.b64decode(re.search('base64,([^"]+)', row)[1])[8:12] == b"WAVE"
+    assert (
+        row.count("base64,") == 1 and base64.b64decode(re.search('base64,([^"]+)', row)[1])[8:12] == b"WAVE"
+    )
     link = re.search("</audio><a [^>]*>", row)[0]  # the script takes the address from the element before it
     assert " hidden " in link and "href" not in link
     assert 'aria-label="Download a woman&#x27;s &quot;aa&quot;, 25% as WAV"' in link
@@ -77,7 +79,9 @@ def test_bits_have_a_colour_bar_of_their_own(klatt):
     figure = figures.allocation(pictures, 4 * pictures[:, 0], ["aa", "ae"])
     assert [axis.get_ylabel() for axis in figure.axes[4:]] == ["dB below the peak", "bits"]
     above, below = figure.axes[0].images[0], figure.axes[2].images[0]
-    assert below.get_clim() == (0, 8) and above.get_clim() == (-80, 0) and below.get_array().shape == (257, 288)
+    assert (
+        below.get_clim() == (0, 8) and above.get_clim() == (-80, 0) and below.get_array().shape == (257, 288)
+    )
     plt.close(figure)
 
 
@@ -98,11 +102,15 @@ def test_vowel_space_draws_every_segment_and_its_reference():
     axes = figures.vowel_space(measured).axes
     assert [axis.get_title() for axis in axes] == ["women", "men"]
     assert [sum(len(dots.get_offsets()) for dots in axis.collections) for axis in axes] == [2, 1]
-    assert [len(axis.patches) for axis in axes] == [5, 5] and axes[0].yaxis_inverted() and axes[0].xaxis_inverted()
+    assert (
+        [len(axis.patches) for axis in axes] == [5, 5]
+        and axes[0].yaxis_inverted()
+        and axes[0].xaxis_inverted()
+    )
 
 
 def test_costs_are_those_of_the_benchmark():
-    from vowelflow.study import benchmark
+    from vowelstudy.results import benchmark
 
     found = benchmark("flow")
     table = figures.cost_table(found)
@@ -125,7 +133,7 @@ def test_forest_shows_the_hardest_baseline_in_margins(tmp_path):
     rows = [row("gaussian", 2.0, 1.0), row("samples", -30.0), row("data") | {"margin": None}]
     drawn = figures.forest({("klatt", "flow"): rows, ("timit", "flow"): [row("gaussian", 0.25)]})
     dots = [line for line in drawn.axes[0].lines if line.get_marker() == "o" and len(line.get_xdata())]
-    assert np.allclose([dot.get_xdata()[0] for dot in dots], [2.0, -figures.REACH, 0.5])
+    assert np.allclose([dot.get_xdata()[0] for dot in dots], [2.0, -figures.WIDEST, 0.5])
     assert [dot.get_markerfacecolor() == "white" for dot in dots] == [False, True, True]
     assert [label.get_text() for label in drawn.axes[0].get_yticklabels()] == ["gaussian", "samples"]
     (legend,) = drawn.legends

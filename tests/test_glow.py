@@ -10,25 +10,19 @@ import pytest
 import torch
 from torch._dynamo.backends.debugging import aot_eager
 
+from vowelflow.base import InputError
 from vowelflow.checkpoint import file_hash, glow_config, load_model, models_folder
-from vowelflow.corpus import InputError
-from vowelflow.glow import (
-    SILENCE,
-    Coupling,
-    Glow,
-    GlowConfig,
-    Mix,
-    dequantize,
-    squeeze,
-    stretch,
-    unstretch,
-)
+from vowelflow.convolution import InvertibleConvolution, factors, weights_of
+from vowelflow.glow import SILENCE, Coupling, Glow, GlowConfig, gaussian, squeeze, stretch, unstretch
+from vowelflow.initialise import fit_last_prior, initialise, initialise_actnorm
 from vowelflow.latent import Code, random_code
+from vowelflow.spectrogram import dequantize
+from vowelstudy.evaluation import allocation
 
 SMALL = GlowConfig(8, 8, squeeze=((4, 2), (1, 2)), steps=2, hidden=(6, 8), prior=5, tail=1.0, axes=3)
-FIRST = replace(
-    SMALL, squeeze=((2, 2), (2, 2)), prior=0, tail=None, rows=False, axes=0, last=3
-)  # as the first edition's flows
+FIRST = replace(  # as the first edition's flows
+    SMALL, squeeze=((2, 2), (2, 2)), prior=0, tail=None, frequency_bias=False, axes=0, last_kernel=3
+)
 SIGMOID = replace(FIRST, scale="sigmoid")
 CONFIGS = pytest.mark.parametrize("config", [SMALL, FIRST, SIGMOID], ids=["tails", "first", "sigmoid"])
 
@@ -37,7 +31,7 @@ def unsettled(config, seed=0):
     """A flow whose parameters are all away from their starting values."""
     torch.manual_seed(seed)
     model = Glow(config)
-    model.initialise(torch.rand(8, 1, config.side, config.frames))
+    initialise(model, torch.rand(8, 1, config.side, config.frames))
     for weight in model.parameters():
         weight.data += 0.1 * torch.randn_like(weight)
     if config.axes:
@@ -87,19 +81,23 @@ def test_log_determinant_is_that_of_the_jacobian(config):
 
 
 @CONFIGS
-@pytest.mark.parametrize("kind", ["mix", "coupling", "whiten"])
+@pytest.mark.parametrize("kind", ["convolution", "coupling", "whiten"])
 def test_log_determinant_of_every_layer_is_that_of_its_jacobian(kind, config):
     model = unsettled(config).double()
-    mix, coupling = model.levels[0][1]
+    convolution, coupling = model.levels[0][1]
     channels, rows, columns = 2 * model.shapes[0][0], *model.shapes[0][1:]
     stays = torch.randn(1, rows, columns, channels // 2, dtype=torch.float64)
     layer = {
-        "mix": lambda x: model.through([(mix, lambda x, _: (x, x.new_zeros(x.shape[:3])))], x, False),
+        "convolution": lambda x: model.through(
+            [(convolution, lambda x, _: (x, x.new_zeros(x.shape[:3])))], x, False
+        ),
         "coupling": coupling,
         "whiten": lambda x: model.whiten[0](x, stays),
     }[kind]
     x = torch.randn(1, rows, columns, channels // (2 if kind == "whiten" else 1), dtype=torch.float64)
-    jacobian = torch.autograd.functional.jacobian(lambda flat: layer(flat.view_as(x))[0].flatten(), x.flatten())
+    jacobian = torch.autograd.functional.jacobian(
+        lambda flat: layer(flat.view_as(x))[0].flatten(), x.flatten()
+    )
     stated = torch.as_tensor(layer(x)[1]).expand(1, rows, columns).sum().item()
     assert abs(stated) > 0.01
     assert stated == pytest.approx(torch.linalg.slogdet(jacobian).logabsdet.item(), abs=1e-8)
@@ -131,7 +129,7 @@ def test_likelihood_is_the_change_of_variables(small, pictures):
 
 
 def test_what_pixels_are_allocated_is_the_bits_of_the_picture(small, pictures):
-    found = small.allocation(pictures, seed=3)
+    found = allocation(small, pictures, seed=3)
     assert found.shape == (5, 8, 8)
     assert torch.allclose(found.mean((1, 2)), small.bits_per_dim(pictures, draws=1, seed=3), atol=1e-4)
     assert found.std() > 0.05
@@ -142,18 +140,16 @@ def test_pictures_need_not_be_square():
     pictures = torch.rand(3, 1, 16, 8)
     code = model.encode(pictures)
     assert code.flat.shape == (3, 128) and (model.decode(code) - code.image).abs().max() < 1e-5
-    assert torch.allclose(model.allocation(pictures).mean((1, 2)), model.bits_per_dim(pictures, draws=1), atol=1e-4)
+    assert torch.allclose(
+        allocation(model, pictures).mean((1, 2)), model.bits_per_dim(pictures, draws=1), atol=1e-4
+    )
     assert model.sample(2).shape == (2, 1, 16, 8)
     with pytest.raises(InputError, match=r"pictures are \(n, 1, 16, 8\), at least one, not \(3, 1, 8, 16\)"):
         model.encode(pictures.transpose(2, 3))
-    padded = load_model("cpu-klatt")
-    said = r"\(n, 1, 288, 288\) of the observation 'padded', at least one, not \(1, 1, 256, 96\) of the observation 'vowel'"
-    with pytest.raises(InputError, match=said):
-        padded.encode(torch.rand(1, 1, 256, 96))
 
 
-def test_shifts_do_not_run_away(pictures):
-    """Whatever reaches a coupling, its network sees no more than ``reach``."""
+def test_shifts_do_not_run_away():
+    """Whatever reaches a coupling, its network sees no more than ``input_bound``."""
     torch.manual_seed(0)
     coupling = unsettled(replace(FIRST, squeeze=((2, 2),), steps=1, hidden=(6,))).levels[0][0][1]
     far = torch.randn(2, 4, 4, 2).sign()
@@ -161,7 +157,9 @@ def test_shifts_do_not_run_away(pictures):
     _, further = coupling.scale_and_shift(1e6 * far, False)
     assert torch.allclose(shift, further, atol=1e-3) and shift.abs().max() > 0.01
     near = 0.1 * far  # and what is usual is left as it is
-    assert torch.allclose(coupling.scale_and_shift(near, False)[1], coupling.network(near).chunk(2, -1)[0], atol=1e-3)
+    assert torch.allclose(
+        coupling.scale_and_shift(near, False)[1], coupling.network(near).chunk(2, -1)[0], atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("tail", [None, 0.7])
@@ -178,7 +176,10 @@ def test_tails_have_slope_one_and_the_inverse_is_exact(tail):
         )
         if tail:
             outer = (x[1:].abs() > 0.72) & (x[:-1].abs() > 0.72)
-            assert torch.allclose(slope[outer], torch.ones(outer.sum()).double()) and (gain[1:][outer] == 0).all()
+            assert (
+                torch.allclose(slope[outer], torch.ones(outer.sum()).double())
+                and (gain[1:][outer] == 0).all()
+            )
 
 
 def test_an_inverse_with_tails_does_not_explode():
@@ -192,11 +193,13 @@ def test_an_inverse_with_tails_does_not_explode():
     assert tails < 1e3 < 1e6 < none
 
 
-def test_an_untrained_flow_with_tails_has_principal_axes(klatt):
+def test_an_untrained_flow_with_tails_has_principal_axes():
     """Couplings that do nothing yet, yet codes without correlation: of channels at one place, at every level's start."""
-    pictures = torch.rand(64, 1, 8, 4, generator=torch.Generator().manual_seed(0)).cumsum(2)  # rows that correlate
-    model = Glow(GlowConfig(8, 4, squeeze=((4, 2), (1, 2)), steps=3, hidden=(4, 4), rows=False))
-    model.initialise(pictures)
+    pictures = torch.rand(64, 1, 8, 4, generator=torch.Generator().manual_seed(0)).cumsum(
+        2
+    )  # rows that correlate
+    model = Glow(GlowConfig(8, 4, squeeze=((4, 2), (1, 2)), steps=3, hidden=(4, 4), frequency_bias=False))
+    initialise(model, pictures)
     x, _ = model.through(model.levels[0], squeeze((pictures - SILENCE).movedim(1, -1), 4, 2), False)
     channels = x.flatten(0, 2)
     correlation = (channels.T @ channels / len(channels)).abs()
@@ -211,24 +214,24 @@ def test_the_last_prior_is_fitted_to_the_mean_deviation_and_axes_of_codes():
     given = torch.rand(4000, 1, 8, 8)
     given = given + 0.3 * torch.randn(4000, 1, 1, 1) * torch.linspace(-1, 1, 8)[:, None]  # all share a tilt
     model = Glow(config)
-    model.initialise(given[:200])
+    initialise(model, given[:200])
     model.top.data[0] += 0.3
     before = model.log_likelihood(given).mean()
-    model.fit_axes(given[:2].split(1))
+    fit_last_prior(model, given[:2].split(1))
     assert torch.equal(model.log_likelihood(given).mean(), before)  # two pictures tell nothing
-    model.fit_axes(given[:3500].split(500))
+    fit_last_prior(model, given[:3500].split(500))
     assert len(model.axes.mean) == 16  # the coarsest scale, though it is more than an eighth of the code
     coarsest = model.flat(given)[:, :16].detach()
     assert model.log_likelihood(given[3500:]).mean() > before.item() + 0.5  # of pictures it has not seen, too
-    assert coarsest.mean(0) == pytest.approx(0, abs=0.05) and coarsest.square().mean().item() == pytest.approx(
-        1, abs=0.02
-    )
+    assert coarsest.mean(0) == pytest.approx(
+        0, abs=0.05
+    ) and coarsest.square().mean().item() == pytest.approx(1, abs=0.02)
     vectors = model.axes.vectors
     assert torch.allclose(vectors @ vectors.T, torch.eye(3, dtype=torch.float64), atol=1e-12)
     assert (coarsest @ vectors.float().T).square().mean(0) == pytest.approx(1, abs=0.15)
     assert model.axes.log_scale[0] < -0.2  # the tilt
     scale = model.axes.log_scale.clone()
-    model.fit_axes(given[:3500].split(500))
+    fit_last_prior(model, given[:3500].split(500))
     assert torch.allclose(model.axes.log_scale, scale, atol=1e-4)  # a second time it is the same
 
 
@@ -264,14 +267,13 @@ def test_the_noise_of_dequantization_stays_within_its_level(pictures):
 
 
 def test_first_batch_leaves_actnorm_of_unit_size_and_silence_at_nothing():
-    mix = Mix(4)
+    convolution = InvertibleConvolution(4)
     x = 3 + 5 * torch.randn(16, 8, 8, 4)
-    mix.initialise(x)
-    scale = mix.factors()[3].detach().exp()
-    normed = x * scale + mix.shift.detach()
+    initialise_actnorm(convolution, x)
+    normed = x * factors([convolution])[3][0].detach().exp() + convolution.shift.detach()
     assert normed.square().mean() == pytest.approx(1, abs=1e-2)
     model = Glow(FIRST)
-    model.initialise(torch.rand(4, 1, 8, 8))
+    initialise(model, torch.rand(4, 1, 8, 8))
     silence = torch.full((1, 1, 8, 8), SILENCE)
     assert model.flat(silence).abs().max() < 1e-6
 
@@ -281,13 +283,13 @@ def test_a_flow_is_initialised_once_and_stays_so_when_saved_and_loaded(small, tm
 
     y = torch.rand(4, 1, 8, 8)
     before = small.log_likelihood(y)
-    small.initialise(3 + 5 * torch.rand(8, 1, 8, 8))
+    initialise(small, 3 + 5 * torch.rand(8, 1, 8, 8))
     assert torch.equal(small.log_likelihood(y), before)
     save_file(small.state_dict(), tmp_path / "weights.safetensors")
     again = Glow(SMALL)
     again.load_state_dict(load_file(tmp_path / "weights.safetensors"))
     assert again.initialised and torch.equal(again.log_likelihood(y), before)
-    again.initialise(torch.rand(8, 1, 8, 8))
+    initialise(again, torch.rand(8, 1, 8, 8))
     assert torch.equal(again.log_likelihood(y), before)
 
 
@@ -316,21 +318,23 @@ def test_every_process_starts_from_the_same_flow(klatt):
 def test_the_convolution_is_well_conditioned_whatever_was_learned():
     torch.manual_seed(0)
     for size in (0.1, 1.0, 30.0):
-        mix = Mix(16)
-        for weight in (mix.lower, mix.upper, mix.log_diagonal):
+        convolution = InvertibleConvolution(16)
+        for weight in (convolution.lower, convolution.upper, convolution.log_diagonal):
             weight.data = size * torch.randn_like(weight)
-        weight = mix.double().weights()[0]  # actnorm, which is folded in, still multiplies by 1
+        weight = weights_of([convolution.double()])[0][
+            0
+        ]  # actnorm, which is folded in, still multiplies by 1
         assert torch.linalg.cond(weight) < 185
-        inverse = mix.inverse_weights()[0]
+        inverse = convolution.inverse_weights()[0]
         assert torch.allclose(inverse @ weight, torch.eye(16, dtype=torch.float64), atol=1e-12)
 
 
 def test_an_empty_channel_of_the_first_batch_does_not_make_actnorm_infinite():
-    mix = Mix(4)
-    mix.initialise(torch.zeros(2, 4, 4, 4))
-    weight, bias, log_determinant = mix.weights()
-    assert torch.isfinite(weight).all() and torch.isfinite(log_determinant)
-    assert torch.isfinite(mix.inverse_weights()[0]).all()
+    convolution = InvertibleConvolution(4)
+    initialise_actnorm(convolution, torch.zeros(2, 4, 4, 4))
+    weight, _, log_determinant = weights_of([convolution])
+    assert weight.isfinite().all() and log_determinant.isfinite().all()
+    assert convolution.inverse_weights()[0].isfinite().all()
 
 
 @pytest.mark.parametrize("scale, highest", [("tanh", 2.0), ("sigmoid", 0.0)])
@@ -383,7 +387,9 @@ def test_it_compiles_once_a_level_without_a_graph_break_to_the_same_gradients(gi
     model.through = torch.compile(model.through, fullgraph=True, backend=backend)
     traced = gradients(model, model.log_likelihood, y, *given)
     assert all(torch.allclose(one, other, atol=1e-4) for one, other in zip(plain, traced, strict=True))
-    assert len(graphs) <= 3  # of two levels; the very first picture asks for no gradient, which is a case of its own
+    assert (
+        len(graphs) <= 3
+    )  # of two levels; the very first picture asks for no gradient, which is a case of its own
 
 
 def test_top_code_is_a_quarter():
@@ -397,36 +403,10 @@ def test_codes_are_vectors():
     assert torch.equal((one + 0.5 * (other - one)).flat, one.flat + 0.5 * (other.flat - one.flat))
     assert one.top.shape == (3, 16) and len(one[np.array([True, False, True])]) == 2 and len(one[1]) == 1
     assert one[[0, 2]].image.shape == (2, 1, 8, 8) and (one + other).image is None
-    assert torch.equal(one.mean().flat, one.flat.mean(0, keepdim=True))
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        torch.rand(2, 8, 8),
-        torch.rand(1, 1, 4, 8),
-        torch.full((1, 1, 8, 8), 2.0),
-        torch.full((1, 1, 8, 8), float("nan")),
-        torch.empty(0, 1, 8, 8),
-        np.zeros((8, 8)),
-    ],
-)
-def test_pictures_that_are_none_are_refused(small, bad):
-    with pytest.raises(InputError, match="pictures"):
-        small.encode(bad)
 
 
 def test_float32_is_not_rounded_to_tf32_on_a_gpu():
     assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
-
-
-def test_no_samples_are_none(small):
-    assert random_code(0, 64).shape == (0, 64)
-
-
-def test_codes_of_another_size_are_refused(small):
-    with pytest.raises(InputError, match=r"codes are \(n, 64\), not \(2, 63\)"):
-        small.decode(torch.zeros(2, 63))
 
 
 def test_configurations_that_do_not_fit_are_refused():
@@ -434,9 +414,21 @@ def test_configurations_that_do_not_fit_are_refused():
         GlowConfig(hidden=(8, 8))
     with pytest.raises(InputError, match="must be multiples of 256 and 96"):
         GlowConfig(side=100)
-    shape = {"squeeze": [[2, 2]], "hidden": [4], "steps": 1, "side": 8, "frames": 8, "prior": 0, "rows": True}
+    shape = {
+        "squeeze": [[2, 2]],
+        "hidden": [4],
+        "steps": 1,
+        "side": 8,
+        "frames": 8,
+        "prior": 0,
+        "rows": True,
+        "last": 3,
+    }
     old = glow_config({"glow": shape})
-    assert old.hidden == (4,) and old.steps == (1,) and old.axes == 0  # before there were axes, and steps by level
+    assert (
+        old.hidden == (4,) and old.steps == (1,) and old.axes == 0
+    )  # before there were axes, and steps by level
+    assert old.frequency_bias and old.last_kernel == 3 and old.input_bound == 8  # older names
     for bad in ({"steps": 0}, {"steps": "1"}, {"side": 0}, {"hidden": [0]}, {"squeeze": [[2, 0]]}):
         with pytest.raises(InputError, match="whole numbers of at least 1"):
             glow_config({"glow": shape | bad})
@@ -450,7 +442,7 @@ REFERENCE = sorted(path.parent.name for path in models_folder().glob("*/config.j
 
 @pytest.mark.parametrize("name", REFERENCE)
 def test_reference_weights_are_exact_and_stable(name, klatt):
-    from vowelflow.cards import exactness, stability
+    from vowelstudy.evaluation import exactness, stability
 
     model = load_model(name)
     exact = exactness(model, klatt.take(range(0, 80, 8)))
@@ -459,7 +451,9 @@ def test_reference_weights_are_exact_and_stable(name, klatt):
     assert [stable[kind]["pictures"] for kind in ("samples", "lines", "steps")] == [8, 22, 240]
     assert all(stable[kind]["not_finite"] == 0 for kind in ("samples", "lines", "steps"))
     # The training of speech goes on; its level of one place has a step of 5.2.
-    assert stable["lines"]["largest"] < 100 and 1 < stable["worst_condition"] < (10 if name == "speech" else 5)
+    assert stable["lines"]["largest"] < 100 and 1 < stable["worst_condition"] < (
+        10 if name == "speech" else 5
+    )
 
 
 @pytest.mark.parametrize("name", REFERENCE)
@@ -474,14 +468,19 @@ def test_cards_are_of_these_weights_and_show_what_is_asked_of_a_flow(name):
     ):  # on which one of these pictures is lost; it is there for its bits, and decodes nothing
         assert exact["float32"] < 1e-4 and exact["float32_reordered"] < 1e-4 and exact["float64"] < 1e-9
     looked_at = (exact["tokens"], stable["samples"]["pictures"], stable["lines"]["pictures"])
-    seen_and_heard = name in ("cpu-speech", "cpu-klatt")  # by readers of the book, so these are looked at more
+    seen_and_heard = name in (
+        "cpu-speech",
+        "cpu-klatt",
+    )  # by readers of the book, so these are looked at more
     least = (500, 10_000, 5_500) if seen_and_heard else (100, 1_000, 1_100)
     assert all(found >= wanted for found, wanted in zip(looked_at, least))
     assert all(stable[kind]["not_finite"] == 0 for kind in ("samples", "lines", "steps"))
     assert stable["samples"]["outside_share"] < (3e-3 if name == "speech" else 1e-3)
     assert stable["lines"]["outside_share"] < 1e-3
     assert stable["samples"]["largest"] < 1e5
-    assert stable["lines"]["largest"] < (100 if name == "cpu-klatt" else 2000)  # one pixel of cpu-speech reaches 1,211
+    assert stable["lines"]["largest"] < (
+        100 if name == "cpu-klatt" else 2000
+    )  # one pixel of cpu-speech reaches 1,211
     assert stable["tokens_of"] == "test speakers"
 
 
@@ -506,7 +505,7 @@ def test_altered_weights_are_refused(copied):
     [
         ("{", "not a model's configuration"),
         ('{"glow": {}}', "not a model's configuration"),
-        ("[" * 100_000, "not a model's configuration .nested too deep"),
+        ("[" * 100_000, "not a model's configuration"),
         ('{"glow": {"hidden": [4], "levels": 1, "scale": "exp"}}', "fetch it again"),
     ],
 )
@@ -555,13 +554,15 @@ def test_a_model_is_found_by_name_where_training_leaves_it(copied, tmp_path, mon
 
 def test_pixels_of_every_frequency_start_at_mean_0_and_deviation_1():
     tilt = torch.linspace(0.8, 0.2, 8)[:, None]
-    pictures = (tilt + 0.2 * tilt * torch.randn(32, 1, 8, 8, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
+    pictures = (
+        tilt + 0.2 * tilt * torch.randn(32, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    ).clamp(0, 1)
     model = Glow(SMALL)
-    model.initialise(pictures)
-    mean, log_scale = model._spectrum()
+    initialise(model, pictures)
+    mean, log_scale = gaussian(model.spectrum)
     assert torch.allclose(mean.flatten(), tilt.flatten() - SILENCE, atol=0.05)
     assert torch.allclose(log_scale.exp().flatten(), 0.2 * tilt.flatten(), rtol=0.15)
     padded = torch.cat([pictures[..., :4], torch.full((32, 1, 8, 4), SILENCE)], 3)
     model = Glow(SMALL)
-    model.initialise(padded)
-    assert (model._spectrum()[0] == 0).all()  # padding stays at 0
+    initialise(model, padded)
+    assert (model.spectrum[0] == 0).all()  # padding stays at 0

@@ -1,6 +1,6 @@
 """Every experiment on a tiny fixed input: its numbers may change only with its version.
 
-After a change that is meant: raise the version in ``claims/__init__.py`` or of the synthetic corpus in ``klatt.py``, and write new numbers with
+After a change that is meant: raise the version in ``experiments/__init__.py`` or of the synthetic corpus in ``klatt.py``, and write new numbers with
 ``GOLDEN=write pytest tests/test_golden.py``.
 """
 
@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from vowelflow import claims, evidence
-from vowelflow.depths import SMOKE
 from vowelflow.klatt import RECIPE
-from vowelflow.references import reference_model
+from vowelstudy.experiments import CLAIMS, measure
+from vowelstudy.folds import open_setting
+from vowelstudy.protocol import SMOKE
+from vowelstudy.references import reference_model
 
 GOLDEN = Path(__file__).with_name("golden.json")
 # Relative and absolute: processors add in different orders, even where they know the same instructions.
@@ -42,8 +43,8 @@ def found(klatt, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VOWELFLOW_BUILD", str(tmp_path_factory.mktemp("golden")))
         _, folder = reference_model(klatt, "smoke")
-        bench = evidence.open_bench(klatt, folder, SMOKE)
-        measured = {name: claims.measure(name, bench) for name in claims.CLAIMS}
+        setting = open_setting(klatt, folder, SMOKE)
+        measured = {name: measure(name, setting) for name in CLAIMS}
     torch.set_num_threads(threads)
     synthetic = {
         "version": RECIPE,
@@ -51,7 +52,8 @@ def found(klatt, tmp_path_factory):
         "levels": [float(abs(clip).mean()) for clip in klatt.clips(range(0, len(klatt), 20))],
     }
     found = {"klatt": synthetic} | {
-        name: {"version": one["provenance"]["version"]} | {part: one[part] for part in ("findings", "numbers", "null")}
+        name: {"version": one["provenance"]["version"]}
+        | {part: one[part] for part in ("findings", "numbers", "null")}
         for name, one in measured.items()
     }
     if os.environ.get("GOLDEN") == "write":
@@ -59,7 +61,7 @@ def found(klatt, tmp_path_factory):
     return json.loads(json.dumps(found))
 
 
-@pytest.mark.parametrize("name", ["klatt", *claims.CLAIMS])
+@pytest.mark.parametrize("name", ["klatt", *CLAIMS])
 def test_numbers_change_only_with_the_version(found, name):
     golden = json.loads(GOLDEN.read_text())
     here, there = flattened(found[name]), flattened(golden["experiments"][name])

@@ -11,8 +11,10 @@ import pytest
 from filelock import FileLock
 
 from conftest import write_notebook
-from vowelflow import study
-from vowelflow.corpus import InputError
+from vowelflow.base import InputError, build_folder
+from vowelstudy.book import build_book
+from vowelstudy.results import load_results
+from vowelstudy.run import run_study
 
 PROGRAM = shutil.which("vowelflow", path=Path(sys.executable).parent)
 TRAIN = ["train", "--corpus", "timit-sample", "--profile", "smoke", "--steps", "2"]
@@ -49,7 +51,11 @@ def test_a_disk_that_fills_at_any_point_of_a_training(timit_folder, tmp_path):
     for size in ("4k", "96k", "64m"):
         command = [*TRAIN, "--root", timit_folder, "--out", small / "out"]
         codes[size], told = run(command, full_then_free, SIZE=size, VOWELFLOW_CACHE=str(small / "cache"))
-        assert codes[size] == 0 or "No space left on device" in told and "make room and run the same again" in told
+        assert (
+            codes[size] == 0
+            or "No space left on device" in told
+            and "make room and run the same command again" in told
+        )
         assert (kept / size).read_bytes() == (kept / "4k").read_bytes()
     assert codes == {"4k": 2, "96k": 2, "64m": 0}
 
@@ -60,7 +66,7 @@ def small_study(tmp_path):
     home = tmp_path / "naïve étude 母音"
     (home / "notebooks").mkdir(parents=True)
     (home / "_config.yml").touch()
-    write = "from vowelflow.study import write_results\nwrite_results('01_one', {'root': root})"
+    write = "from vowelstudy.results import write_results\nwrite_results('01_one', {'root': root})"
     write_notebook(home / "notebooks/01_one.ipynb", write)
     return home
 
@@ -74,14 +80,18 @@ def test_a_checkout_that_cannot_be_written_to(small_study, timit_folder, tmp_pat
         pytest.skip("no file system can be mounted here")
     read_only = 'mount --bind "$PWD" "$PWD" && mount -o remount,bind,ro "$PWD" && cd "$PWD" && exec "$@"'
     code, told = run(only_chapter(timit_folder), read_only, small_study)
-    assert code == 2 and "Read-only file system" in told and "VOWELFLOW_BUILD for what is built" in told
-    code, told = run(only_chapter(timit_folder), read_only, small_study, VOWELFLOW_BUILD=str(tmp_path / "elsewhere"))
+    assert code == 2 and "Read-only file system" in told and "VOWELFLOW_BUILD for results" in told
+    code, told = run(
+        only_chapter(timit_folder), read_only, small_study, VOWELFLOW_BUILD=str(tmp_path / "elsewhere")
+    )
     assert code == 0, told
-    assert study.load_results(tmp_path / "elsewhere")["01_one"]["numbers"] == {"root": "../corpus"}
+    assert load_results(tmp_path / "elsewhere")["01_one"]["numbers"] == {"root": "../corpus"}
 
 
 def test_no_home(small_study, timit_folder, tmp_path):
-    nowhere = dict.fromkeys(("XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "MPLCONFIGDIR"))
+    nowhere = dict.fromkeys(
+        ("XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "MPLCONFIGDIR")
+    )
     code, told = run(
         only_chapter(timit_folder), folder=small_study, HOME="/proc/nobody", VOWELFLOW_CACHE=None, **nowhere
     )
@@ -95,12 +105,12 @@ def test_no_home(small_study, timit_folder, tmp_path):
 
 def test_two_studies_in_one_folder(small_study, timit_folder, monkeypatch):
     monkeypatch.chdir(small_study)
-    build = study.build_folder()
+    build = build_folder()
     build.mkdir()
     with FileLock(build / ".lock"):
-        for work in (lambda: study.run_study("timit-sample", timit_folder, "smoke", only="01_one"), study.build_book):
+        for work in (lambda: run_study("timit-sample", timit_folder, "smoke", only="01_one"), build_book):
             with pytest.raises(
-                InputError, match="another study is at work in .*build; wait for it, or use another folder"
+                InputError, match="another study runs in .*build; wait for it, or use another folder"
             ):
                 work()
-    assert list(study.run_study("timit-sample", timit_folder, "smoke", only="01_one")) == ["01_one"]
+    assert list(run_study("timit-sample", timit_folder, "smoke", only="01_one")) == ["01_one"]

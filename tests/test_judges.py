@@ -3,9 +3,9 @@ import pytest
 import torch
 from scipy import stats
 
-from vowelflow import judges
-from vowelflow.corpus import InputError
+from vowelflow.base import InputError
 from vowelflow.spectrogram import frame_count, images
+from vowelstudy import judges
 
 
 def test_formants_are_those_the_synthesizer_was_given(klatt):
@@ -77,7 +77,11 @@ def test_patch_features_of_noise_and_of_structure():
     assert told.mean(0) == pytest.approx([0, 1, 0, 2.9, 2.5, 0, 0], abs=0.15)
     assert np.array_equal(told, judges.patch_features(noise, 4, seed=1))
     smooth = [np.repeat(noise[0][..., ::2], 2, axis=-1)]
-    assert judges.patch_features(smooth, 4)[:, 5].mean() > 0.3 > abs(judges.patch_features(smooth, 4)[:, 6].mean())
+    assert (
+        judges.patch_features(smooth, 4)[:, 5].mean()
+        > 0.3
+        > abs(judges.patch_features(smooth, 4)[:, 6].mean())
+    )
     assert judges.patch_features([np.ones((2, 1, 4, 1))], 1)[:, 1:4].tolist() == [[0, 0, 0]] * 2
 
 
@@ -112,16 +116,6 @@ def test_a_group_is_never_tested_by_a_fit_that_saw_it():
     assert (predicted == labels).mean() < 0.8
 
 
-def test_interval_is_students_and_needs_eight_clusters():
-    values = np.random.default_rng(0).standard_normal(12) + 3
-    found = judges.interval(values)
-    low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    assert (found["low"], found["high"], found["clusters"]) == (pytest.approx(low), pytest.approx(high), 12)
-    assert judges.interval(values[:7])["low"] is None and judges.interval([1, np.nan])["clusters"] == 1
-    with pytest.raises(InputError, match="no finite value"):
-        judges.interval([np.nan])
-
-
 def test_sounding_frames_and_their_formants(klatt):
     token = klatt.filter(phone="aa").take([0])
     picture, frames = images(token)[0], frame_count(token)[0]
@@ -129,7 +123,9 @@ def test_sounding_frames_and_their_formants(klatt):
     assert first < 8 and frames - 8 < last <= frames
     moved = picture.roll(50, -1)
     assert judges.sounding(moved) == (first + 50, last + 50)
-    assert judges.sounding(picture * 0) == (0, 0) and np.isnan(judges.picture_formants(picture * 0, "f")["f1"])
+    assert judges.sounding(picture * 0) == (0, 0) and np.isnan(
+        judges.picture_formants(picture * 0, "f")["f1"]
+    )
     wild = picture.clone()
     wild[0, 0, 0] = 1e9
     assert judges.sounding(wild)[0] == 0
@@ -177,7 +173,13 @@ def test_patch_features_are_the_moments_that_scipy_has():
     found = judges.patch_features([draws], 1)
     for row, patch in zip(found, draws):
         flat = patch.ravel()
-        wanted = [flat.mean(), flat.std(), stats.skew(flat), stats.kurtosis(flat, fisher=False), np.abs(flat).max()]
+        wanted = [
+            flat.mean(),
+            flat.std(),
+            stats.skew(flat),
+            stats.kurtosis(flat, fisher=False),
+            np.abs(flat).max(),
+        ]
         assert row[:5] == pytest.approx(wanted)
         assert row[5] == pytest.approx(np.corrcoef(patch[0, :, :-1].ravel(), patch[0, :, 1:].ravel())[0, 1])
     assert judges.patch_features([np.ones((1, 1, 8, 8))], 1)[0, 2:].tolist() == [0, 0, 1, 0, 0]

@@ -5,7 +5,8 @@ import parselmouth
 import pytest
 
 from vowelflow import klatt
-from vowelflow.corpus import COLUMNS, FRAMES, HOP, LEAD, RATE, VOWELS, InputError
+from vowelflow.base import FRAMES, HOP, LEAD, RATE, InputError
+from vowelflow.corpus import COLUMNS, VOWELS
 
 FACTORS = ["f0", "f0_slope", "vocal_tract_cm", "f1", "f2", "f3", "f4", "f1_move", "f2_move", "duration_ms"]
 FACTORS += ["open_phase", "tilt_db", "breath_db", "speed", "level_db"]
@@ -50,7 +51,9 @@ def test_table(corpus):
 
 
 def test_two_generations_are_equal_and_keyed_by_token():
-    first, again, other, more = (list(klatt._generate(*what)) for what in ((4, 1, 3), (4, 1, 3), (4, 1, 4), (6, 2, 3)))
+    first, again, other, more = (
+        list(klatt._generate(*what)) for what in ((4, 1, 3), (4, 1, 3), (4, 1, 4), (6, 2, 3))
+    )
     assert [row for row, _ in first] == [row for row, _ in again]
     assert all(np.array_equal(one, two) for (_, one), (_, two) in zip(first, again, strict=True))
     assert not any(np.array_equal(one, two) for (_, one), (_, two) in zip(first, other, strict=True))

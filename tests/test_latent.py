@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from vowelflow import latent
-from vowelflow import pairs as pair_of
-from vowelflow.corpus import InputError
+from vowelflow.base import InputError
 from vowelflow.latent import Code, random_code
+from vowelstudy import pairs as pair_of
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from vowelflow import cli, study
-from vowelflow.links import outside_links
+from vowelflow.base import repository
+from vowelstudy import cli
+from vowelstudy.links import outside_links
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -20,7 +21,9 @@ class Answers(BaseHTTPRequestHandler):
             self.send_response(301)
             self.send_header("Location", "/200")
         else:
-            self.send_response({"/get": 405 if self.command == "HEAD" else 200}.get(self.path) or int(self.path[1:]))
+            self.send_response(
+                {"/get": 405 if self.command == "HEAD" else 200}.get(self.path) or int(self.path[1:])
+            )
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -50,7 +53,9 @@ def home(tmp_path, monkeypatch):
 
 
 def test_addresses_are_found_in_all_that_is_prose(home):
-    (home / "README.md").write_text("at http://localhost:8000; see [it](https://a.org/x_y), <https://b.org/>.")
+    (home / "README.md").write_text(
+        "at http://localhost:8000; see [it](https://a.org/x_y), <https://b.org/>."
+    )
     (home / "book/run.md").write_text("`--url https://ADDRESS/` and https://a.org/x_y.\n")
     (home / "notebooks/01_data.ipynb").write_text('{"source": ["# https://c.org/d\\n", "(http://e.org)"]}')
     (home / "book/references.bib").write_text("@a{b, url = {https://f.org},\n  doi = {10.1/2(3)}\n}")
@@ -65,7 +70,7 @@ def test_addresses_are_found_in_all_that_is_prose(home):
 
 
 def test_the_study_names_the_paper():
-    assert "https://arxiv.org/abs/1910.13288" in outside_links(study.repository())
+    assert "https://arxiv.org/abs/1910.13288" in outside_links(repository())
 
 
 def test_living_links_pass_whether_moved_or_closed_to_head_or_to_robots(home, server, capsys):
@@ -82,7 +87,9 @@ def test_a_dead_link_is_told_with_its_file_and_fails(home, server, capsys):
     said = capsys.readouterr()
     (line,) = [line for line in said.out.splitlines() if line.startswith("dead")]
     assert "/404" in line and "404 Client Error" in line and "(run.md)" in line
-    assert said.err == "vowelflow: 1 of 2 links are dead\n" and len(Answers.asked) == 3  # a HEAD each, and a GET
+    assert (
+        said.err == "vowelflow: 1 of 2 links are dead\n" and len(Answers.asked) == 3
+    )  # a HEAD each, and a GET
 
 
 def test_a_server_that_is_not_there_is_dead(home, server, capsys):

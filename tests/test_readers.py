@@ -1,4 +1,4 @@
-"""Readers: what is in a folder is read completely, and what is wrong with it is told, never guessed."""
+"""Readers use everything usable in a folder, and report everything else."""
 
 import os
 import shutil
@@ -9,10 +9,11 @@ import pytest
 import soundfile
 
 from conftest import PHONES, RATE, WORDS, text_grid, write_utterance
-from vowelflow import judges, layouts, readers
-from vowelflow.corpus import LEAD, InputError
+from vowelflow import readers
+from vowelflow.base import LEAD, InputError
 from vowelflow.readers import load_corpus
 from vowelflow.spectrogram import usable
+from vowelstudy import judges
 
 
 def count(corpus, reason):
@@ -22,7 +23,9 @@ def count(corpus, reason):
 
 def faults(corpus):
     """Problems of files; not that these small folders lack vowels and speakers."""
-    return [problem for problem in corpus.problems if not problem.startswith(("no segment is", "no speaker is"))]
+    return [
+        problem for problem in corpus.problems if not problem.startswith(("no segment is", "no speaker is"))
+    ]
 
 
 # ---- good folders
@@ -37,7 +40,11 @@ def test_a_folder_of_the_sample_is_read_completely(timit_folder):
     place = table.index[(table.utterance == "fab00-si100") & (table.phone == "iy")][0]
     first = table.loc[place]
     assert (first.start, first.end, first.word) == (5600, 8000, "two")
-    assert table.groupby("speaker").split.nunique().eq(1).all() and set(table.split) == {"train", "valid", "test"}
+    assert table.groupby("speaker").split.nunique().eq(1).all() and set(table.split) == {
+        "train",
+        "valid",
+        "test",
+    }
     assert table[table.shared].utterance.str.endswith("-sa1").all() and table.shared.sum() == 16
     whole, _ = soundfile.read(timit_folder / first.path, dtype="float32")
     assert np.array_equal(corpus.sound(place), whole[5600:8000])
@@ -49,7 +56,9 @@ def test_upper_case_sphere_and_the_official_split(tmp_path):
     for part in ("TRAIN", "TEST"):
         for index in range(8):
             folder = tmp_path / "TIMIT" / part / "DR1" / f"{'FM'[index % 2]}{part[:2]}{index}0"
-            write_utterance(folder, "SX1", 0.1 * rng.standard_normal(8000), phones, format="NIST", suffix=".WAV")
+            write_utterance(
+                folder, "SX1", 0.1 * rng.standard_normal(8000), phones, format="NIST", suffix=".WAV"
+            )
             for ending in (".phn", ".wrd"):
                 (folder / f"SX1{ending}").rename(folder / f"SX1{ending.upper()}")
     corpus = load_corpus("timit", tmp_path)
@@ -77,7 +86,9 @@ def test_own_recordings_in_other_formats_and_rates(own_folder):
     rng = np.random.default_rng(3)
     tone = np.sin(2 * np.pi * 440 * np.arange(44_100) / 44_100)
     soundfile.write(own_folder / "ann" / "list1.wav", 1.5 * tone, 44_100, subtype="FLOAT")
-    soundfile.write(own_folder / "bob" / "list1.wav", 1e-4 * rng.standard_normal(RATE), RATE, subtype="PCM_24")
+    soundfile.write(
+        own_folder / "bob" / "list1.wav", 1e-4 * rng.standard_normal(RATE), RATE, subtype="PCM_24"
+    )
     (own_folder / "cleo" / "list1.TextGrid").write_text(text_grid({"MAU": PHONES}, 1.0), encoding="utf-16")
     people = "\ufeffSpeaker;Sex;split\r\nann;Female;train\r\nbob;Male;test\r\ncleo;F;train\r\ndan;M;\r\n"  # as Excel saves it
     (own_folder / "speakers.csv").write_text(people, encoding="utf-8")
@@ -110,13 +121,9 @@ def test_several_corpora_are_joined(timit_folder, libri_folder):
     assert both.table.groupby("corpus").size().to_dict() == {"librispeech": 16, "timit-sample": 32}
     alone = load_corpus("librispeech", libri_folder)
     assert np.array_equal(both.filter(corpus="librispeech").clip(3), alone.clip(3))
-    for wrong, said in (
-        ("timit-sample", "no corpus"),
-        ("klatt+klatt", "cannot be joined"),
-        ("auto+klatt", "cannot be"),
-    ):
-        with pytest.raises(InputError, match=said):
-            load_corpus(f"{wrong}x" if wrong == "timit-sample" else wrong, timit_folder)
+    for wrong in ("klatt+klatt", "auto+klatt"):
+        with pytest.raises(InputError, match="cannot be joined"):
+            load_corpus(wrong, timit_folder)
     assert len(load_corpus("timit-sample+librispeech", [timit_folder, libri_folder])) == 48
     with pytest.raises(InputError, match="2 corpora, but 1 folders; give one each"):
         load_corpus("timit-sample+librispeech", timit_folder)
@@ -189,38 +196,29 @@ def flac_cut_short(folder):
     (folder / "x.flac").unlink()
 
 
-def no_sound(folder):
-    (folder / "si100.wav").unlink()
-
-
 def folder_for_sound(folder):
     (folder / "si100.wav").unlink()
     (folder / "si100.wav").mkdir()
 
 
 ONE_BAD = {
-    "no sound": (no_sound, "no sound file of the same name"),
-    "a folder for a sound": (folder_for_sound, "no sound file of the same name"),
+    "a folder for a sound": (folder_for_sound, "needs one sound of its name, but there are: none"),
     "8 kHz": (sound(np.zeros(8000), 8000), "8000 Hz"),
     "44.1 kHz, labels count samples": (sound(np.zeros(44_100), 44_100), "44100 Hz"),
-    "stereo": (sound(np.zeros((RATE, 2))), "2 channels; make a file of one channel"),
-    "no sound in the file": (raw_sound(lambda content: b"not a sound"), "not a sound that can be read"),
-    "empty sound file": (raw_sound(lambda content: b""), "not a sound that can be read"),
-    "header alone": (raw_sound(lambda content: content[:44]), "a header that was never completed; write it anew"),
-    "half a header": (raw_sound(lambda content: content[:20]), "not a sound that can be read"),
-    "sound cut in half": (raw_sound(lambda content: content[: len(content) // 2]), "they are no pair, or one is cut"),
+    "stereo": (sound(np.zeros((RATE, 2))), "2 channels"),
+    "no sound in the file": (raw_sound(lambda content: b"not a sound"), "not a usable sound"),
+    "header alone": (raw_sound(lambda content: content[:44]), "0 s; a recording needs"),
+    "half a header": (raw_sound(lambda content: content[:20]), "not a usable sound"),
+    "sound cut in half": (raw_sound(lambda content: content[: len(content) // 2]), "they are no pair"),
     "flac cut in the middle": (flac_cut_short, "si100.wav: "),
-    "sound of zero samples": (sound(np.zeros(0)), "no samples"),
-    "samples that are not numbers": (sound(np.full(RATE, np.nan), subtype="FLOAT"), "not finite, or enormous"),
-    "infinite samples": (sound(np.full(RATE, np.inf), subtype="FLOAT"), "not finite, or enormous"),
-    "enormous samples": (sound(np.full(RATE, 1e21), subtype="FLOAT"), "not finite, or enormous"),
+    "samples that are not numbers": (sound(np.full(RATE, np.nan), subtype="FLOAT"), "not finite or enormous"),
+    "enormous samples": (sound(np.full(RATE, 1e21), subtype="FLOAT"), "not finite or enormous"),
     "words for times": (phn("0 2000 h#\ntwo three aa\n"), "line 2: 'two three aa' is not 'start end label'"),
     "fractions for times": (phn("0.0 0.5 aa\n"), "line 1"),
     "a label missing": (phn("0 2000\n"), "line 1: '0 2000' is not"),
-    "backwards": (phn("4000 2000 aa\n"), "times 4000 to 2000 do not rise; mend the line"),
-    "before the beginning": (phn("-200 2000 aa\n"), "do not rise"),
+    "backwards": (phn("4000 2000 aa\n"), "'4000 2000 aa' is not 'start end label'"),
     "beyond the end": (phn("0 99000 aa\n"), "labels end at 6.19 s, the sound at 1.00 s"),
-    "enormous times": (phn("0 99999999999999999999999 aa\n"), "no pair"),
+    "enormous times": (phn("0 99999999999999999999999 aa\n"), "line 1"),
     "zeros in the labels": (raw_phn(b"0 2000 h#\0\n"), "not a text; save it in UTF-8"),
     "UTF-16 without its mark": (raw_phn("0 2000 h#\n".encode("utf-16-le")), "not a text"),
     "random bytes": (raw_phn(np.random.default_rng(0).bytes(500)), "si100.phn"),
@@ -233,7 +231,9 @@ def test_one_bad_utterance_is_named_and_the_rest_is_used(timit_folder, damage, s
     corpus = load_corpus("timit-sample", timit_folder)
     assert len(corpus) == 30 and len(faults(corpus)) == 1
     assert count(corpus, "utterances that could not be used") == 1
-    assert said in faults(corpus)[0] and "si100" in faults(corpus)[0] and faults(corpus)[0].endswith("skipped")
+    assert (
+        said in faults(corpus)[0] and "si100" in faults(corpus)[0] and faults(corpus)[0].endswith("skipped")
+    )
     assert str(timit_folder) not in faults(corpus)[0]
 
 
@@ -242,9 +242,10 @@ def test_of_two_copies_of_an_utterance_the_first_good_one_is_used(timit_folder):
     raw_sound(lambda content: b"")(timit_folder / "dr1-fab00")
     corpus = load_corpus("timit-sample", timit_folder)
     assert len(corpus) == 32 and len(faults(corpus)) == 2
-    assert faults(corpus)[0].startswith("dr1-fab00/si100.wav: not a sound")
+    assert faults(corpus)[0].startswith("dr1-fab00/si100.wav: not a usable sound")
     assert (
-        faults(corpus)[1] == "more/dr1-fab00/sa1.phn: the same utterance as dr1-fab00/sa1.phn, which is used; skipped"
+        faults(corpus)[1]
+        == "more/dr1-fab00/sa1.phn: the same utterance as dr1-fab00/sa1.phn, which is used; skipped"
     )
 
 
@@ -270,9 +271,17 @@ def test_odd_but_readable_labels_lose_nothing(timit_folder, change):
 
 SEGMENTS = {
     "overlapping": ("0 2000 h#\n2000 4000 aa\n3500 5600 iy\n5600 16000 h#\n", "overlaps another label", 2),
-    "one within another": ("0 15000 h#\n2000 4000 aa\n5000 6000 s\n6500 8000 iy\n", "overlaps another label", 2),
+    "one within another": (
+        "0 15000 h#\n2000 4000 aa\n5000 6000 s\n6500 8000 iy\n",
+        "overlaps another label",
+        2,
+    ),
     "no length": ("0 2000 h#\n2000 2000 aa\n2000 2010 iy\n2010 16000 h#\n", "shorter than 1 ms", 2),
-    "no known phone": ("0 2000 h#\n2000 4000 axx\n4000 16000 h#\n", "labels that are no phone of this corpus", 1),
+    "no known phone": (
+        "0 2000 h#\n2000 4000 axx\n4000 16000 h#\n",
+        "labels that are no phone of this corpus",
+        1,
+    ),
     "a little past the end": ("0 14000 h#\n14000 16500 aa\n", "runs past the end of the sound", 1),
 }
 
@@ -291,25 +300,26 @@ def test_a_second_just_fits_and_zeros_are_no_vowel(timit_folder):
     sound = 0.1 * np.random.default_rng(0).standard_normal(3 * RATE)
     write_utterance(folder.parent / "dr2-mab10", "si100", sound, [(0, 16000, "aa"), (16000, 32001, "iy")])
     corpus = load_corpus("timit-sample", timit_folder)
-    assert len(corpus) == 29 and count(corpus, "nothing but zeros") == count(corpus, "longer than 1000 ms") == 1
+    assert (
+        len(corpus) == 29 and count(corpus, "nothing but zeros") == count(corpus, "longer than 1000 ms") == 1
+    )
     assert (corpus.table.end - corpus.table.start).max() == RATE
 
 
 GRIDS = {
-    "no TextGrid": ("just words\n", "not a TextGrid that can be read"),
-    "empty": ("", "not a TextGrid that can be read"),
+    "no TextGrid": ("just words\n", "not a usable TextGrid"),
+    "empty": ("", "not a usable TextGrid"),
     "no phones": (text_grid({"words": WORDS, "tones": PHONES}, 1.0), "0 of its tiers (words, tones) could be the phones"),
-    "two speakers in one": (text_grid({"a - phones": PHONES, "b - phones": PHONES}, 1.0), "2 of its tiers (a - phones, b - phones) could be the phones; call one phones"),
+    "two speakers in one": (text_grid({"a - phones": PHONES, "b - phones": PHONES}, 1.0), "2 of its tiers (a - phones, b - phones) could be the phones; name one of them phones"),
     "cut in the middle": (text_grid({"phones": PHONES}, 1.0)[:600], "11-7-0000.TextGrid: "),
-    "short form cut": (text_grid({"phones": PHONES}, 1.0, short=True)[:150], "stops at"),
-    "times that go back": (text_grid({"phones": [(0, 0.5, "AA"), (0.5, 0.4, "S"), (0.4, 1, "")]}, 1.0), "do not follow"),
-    "intervals that overlap": (text_grid({"phones": [(0, 0.5, "AA"), (0.3, 1, "S")]}, 1.0), "do not follow one another"),
-    "late beginning": (text_grid({"phones": [(0.05, 0.5, "AA"), (0.5, 1, "S")]}, 1.0), "from 0 s on"),
-    "a gap": (text_grid({"phones": [(0, 0.5, "AA"), (0.7, 1, "S")]}, 1.0), "do not follow one another from 0 s on, see 0.7 s"),
-    "words for times": (text_grid({"phones": [("soon", 0.5, "AA"), (0.5, 1, "S")]}, 1.0), "not a TextGrid that can be read"),
+    "short form cut": (text_grid({"phones": PHONES}, 1.0, short=True)[:150], "has a gap or overlap at"),
+    "times that go back": (text_grid({"phones": [(0, 0.5, "AA"), (0.5, 0.4, "S"), (0.4, 1, "")]}, 1.0), "has a gap or overlap at"),
+    "intervals that overlap": (text_grid({"phones": [(0, 0.5, "AA"), (0.3, 1, "S")]}, 1.0), "has a gap or overlap at"),
+    "a gap": (text_grid({"phones": [(0, 0.5, "AA"), (0.7, 1, "S")]}, 1.0), "has a gap or overlap at"),
+    "words for times": (text_grid({"phones": [("soon", 0.5, "AA"), (0.5, 1, "S")]}, 1.0), "not a usable TextGrid"),
     "of a longer recording": (text_grid({"phones": [(0, 0.5, "AA"), (0.5, 3, "S")]}, 3), "labels end at 3.00 s"),
     "of a shorter recording": (text_grid({"phones": [(0, 0.2, "AA"), (0.2, 0.5, "S")]}, 0.5), "labels end at 0.50 s"),
-    "JSON of something else": ('{"tiers": 3}', "not a TextGrid that can be read"),
+    "JSON of something else": ('{"tiers": 3}', "not a usable TextGrid"),
 }  # fmt: skip
 
 
@@ -331,7 +341,7 @@ def test_librispeech_with_parts_missing(libri_folder):
     said = "\n".join(faults(corpus))
     assert said.count("speaker 12 is not in SPEAKERS.TXT with F or M; add a line; skipped") == 2
     assert "21-7-0000.flac: no labels for this recording; skipped" in said
-    assert "22-7-0001.TextGrid: one sound of this utterance is needed, but there are: none" in said
+    assert "22-7-0001.TextGrid: needs one sound of its name, but there are: none" in said
     assert len(faults(corpus)) == 4
     speakers.unlink()
     with pytest.raises(InputError, match="no SPEAKERS.TXT in it or below; it comes with LibriSpeech"):
@@ -339,13 +349,16 @@ def test_librispeech_with_parts_missing(libri_folder):
 
 
 TABLES = {
-    "no table": (None, "no speakers.csv in it or below; write one"),
-    "no sex": ("speaker,sex\nann,\n", "line 2: speaker 'ann', sex '', split ''; it takes a name, f or m"),
+    "no table": (None, "needs one speakers.csv with the columns speaker and sex, but has none"),
+    "no sex": ("speaker,sex\nann,\n", "line 2: speaker 'ann', sex '', split ''; give each speaker once"),
     "another sex": ("speaker,sex\nann,x\n", "sex 'x'"),
     "no such split": ("speaker,sex,split\nann,f,dev\n", "split 'dev'"),
-    "other columns": ("name,age\nann,33\n", "its columns are name, age; it needs speaker and sex in the first line"),
-    "twice": ("speaker,sex\nann,f\nann,f\n", "line 3: speaker ann is there twice"),
-    "empty": ("", "holds no speaker; write a line speaker,sex"),
+    "other columns": (
+        "name,age\nann,33\n",
+        "its first line is 'name,age'; it needs the columns speaker and sex",
+    ),
+    "twice": ("speaker,sex\nann,f\nann,f\n", "line 3: speaker 'ann'.*give each speaker once"),
+    "empty": ("", "its first line is ''; it needs the columns"),
     "a huge field": (f"speaker,sex\n{'a' * 200_000},f\n", "not a table"),
 }
 
@@ -359,7 +372,9 @@ def test_a_bad_table_of_speakers_stops_with_the_line(own_folder, text, said):
 
 def test_two_tables_of_speakers_are_refused(own_folder):
     (own_folder / "ann" / "speakers.csv").write_text("speaker,sex\nann,m\n")
-    with pytest.raises(InputError, match=r"speakers.csv and .*speakers.csv both name speakers: make one table of them"):
+    with pytest.raises(
+        InputError, match=r"needs one speakers.csv .*, but has .*speakers.csv and .*speakers.csv"
+    ):
         load_corpus("textgrid", own_folder)
 
 
@@ -369,7 +384,11 @@ def test_sessions_of_a_speaker_keep_their_own_sounds(own_folder):
     (own_folder / "s1" / "ann" / "list1.TextGrid").write_text("broken")
     soundfile.write(own_folder / "s2" / "ann" / "list1.wav", np.full(RATE, 0.25), RATE)
     corpus = load_corpus("textgrid", own_folder)
-    assert len(corpus) == 10 and len(faults(corpus)) == 1 and faults(corpus)[0].startswith("s1/ann/list1.TextGrid")
+    assert (
+        len(corpus) == 10
+        and len(faults(corpus)) == 1
+        and faults(corpus)[0].startswith("s1/ann/list1.TextGrid")
+    )
     second = corpus.table.index[corpus.table.path == "s2/ann/list1.wav"]
     assert len(second) == 2 and (corpus.sound(second[0]) == 0.25).all()
 
@@ -381,14 +400,15 @@ def test_labels_in_a_tree_of_their_own_find_the_one_sound_of_their_name(own_fold
     assert len(load_corpus("textgrid", own_folder)) == 8
     shutil.copytree(own_folder / "ann", own_folder / "again" / "ann")
     (problem,) = faults(load_corpus("textgrid", own_folder))
-    assert "one sound of this utterance is needed, but there are: again/ann/list1.wav, ann/list1.wav" in problem
+    assert "needs one sound of its name, but there are: again/ann/list1.wav, ann/list1.wav" in problem
 
 
 def test_faulty_words_cost_no_vowel(timit_folder, own_folder):
     (timit_folder / "dr1-fab00" / "si100.wrd").write_text("1500 6000\n")
     corpus = load_corpus("timit-sample", timit_folder)
     assert len(corpus) == 32 and faults(corpus) == [
-        "dr1-fab00/si100.wrd, line 1: '1500 6000' is not 'start end label'; mend the line; its words are not used"
+        "dr1-fab00/si100.wrd, line 1: '1500 6000' is not 'start end label' in whole samples with start <= end;"
+        " correct it; its words are not used"
     ]
     grid = text_grid({"phones": PHONES, "words": [(0, 0.5, "one"), (0.7, 1.0, "two")]}, 1.0)
     (own_folder / "ann" / "list1.TextGrid").write_text(grid)
@@ -408,13 +428,15 @@ def test_a_folder_that_is_no_speaker_is_named(own_folder):
     (own_folder / "dan").rename(own_folder / "daniel")
     corpus = load_corpus("textgrid", own_folder)
     assert len(corpus) == 6
-    assert "in no folder named after a speaker of speakers.csv, which has ann, bob, cleo, dan" in faults(corpus)[0]
+    assert "in no folder named after a speaker (ann, bob, cleo, dan)" in faults(corpus)[0]
 
 
 def test_names_that_differ_in_case_or_in_how_accents_are_spelt_are_the_same(own_folder):
     (own_folder / "ann").rename(own_folder / "A\u0308nne")  # as some systems write it
     (own_folder / "bob" / "list1.wav").rename(own_folder / "bob" / "List1.WAV")
-    (own_folder / "speakers.csv").write_text("speaker,sex\n\u00c4nne,f\nBOB,m\ncleo,f\ndan,m\n", encoding="utf-8")
+    (own_folder / "speakers.csv").write_text(
+        "speaker,sex\n\u00c4nne,f\nBOB,m\ncleo,f\ndan,m\n", encoding="utf-8"
+    )
     corpus = load_corpus("textgrid", own_folder)
     assert len(corpus) == 8 and set(corpus.table.speaker) == {"\u00c4nne", "BOB", "cleo", "dan"}
 
@@ -442,7 +464,10 @@ def test_a_subset_without_test_speakers_is_split_like_any_other_corpus(libri_fol
     moved = libri_folder.parent / "test-clean-and-more"
     libri_folder.rename(moved)
     table = load_corpus("librispeech", moved).table
-    assert table.groupby("speaker").split.first().to_dict() == {"11": "train", "12": "train"}  # too few to cut any off
+    assert table.groupby("speaker").split.first().to_dict() == {
+        "11": "train",
+        "12": "train",
+    }  # too few to cut any off
 
 
 def test_a_speaker_in_two_parts_is_for_training(libri_folder):
@@ -453,7 +478,7 @@ def test_a_speaker_in_two_parts_is_for_training(libri_folder):
         old.rename(new)
     corpus = load_corpus("librispeech", libri_folder)
     assert corpus.table[corpus.table.speaker == "21"].split.unique() == ["train"]
-    assert "speaker 21 is said to be in several parts" in faults(corpus)[0]
+    assert "speaker 21 has several parts" in faults(corpus)[0]
 
 
 # ---- folders
@@ -463,12 +488,12 @@ def test_folders_that_are_no_use(tmp_path, timit_folder):
     with pytest.raises(InputError, match="nowhere: no such folder; give the folder of the corpus"):
         load_corpus("timit-sample", tmp_path / "nowhere")
     (tmp_path / "hollow").mkdir()
-    with pytest.raises(InputError, match="not laid out as TIMIT is"):
+    with pytest.raises(InputError, match="no .phn file in it or below"):
         load_corpus("timit-sample", tmp_path / "hollow")
     with pytest.raises(InputError, match="no segment labelled oy; its labels are h# 32, aa 16, s 16, iy 16"):
         load_corpus("timit-sample", timit_folder, phones=("oy",))
     shutil.move(timit_folder / "dr1-fab00", tmp_path / "alone" / "whoever")
-    with pytest.raises(InputError, match="none of 2 utterances could be used; 2 problems:\n.*named <sex><initials>"):
+    with pytest.raises(InputError, match="its labels are none; 2 problems:\n.*named <sex><initials>"):
         load_corpus("timit", tmp_path / "alone")
 
 
@@ -484,13 +509,13 @@ def test_links_are_followed_and_loops_are_not(timit_folder, tmp_path):
     corpus = load_corpus("timit-sample", timit_folder)
     assert len(corpus) == 32
     assert faults(corpus) == [
-        "dr3-fab20/si999.phn: cannot be opened (No such file or directory); passed over",
-        "dr5-fab40/si999.wav: a device or pipe, no file; passed over",
+        "dr3-fab20/si999.phn: no file that can be opened; skipped",
+        "dr5-fab40/si999.wav: no file that can be opened; skipped",
     ]
 
 
 def closed(function, place):
-    """The function, as it behaves when a place may not be read; root may read everything, so it is played."""
+    """The function, as it behaves when a place may not be read; root may read everything, so it is simulated."""
 
     def refusing(path):
         if Path(path) == place:
@@ -503,20 +528,16 @@ def closed(function, place):
 def test_a_folder_that_cannot_be_listed_is_told(timit_folder, monkeypatch):
     monkeypatch.setattr(os, "scandir", closed(os.scandir, timit_folder / "dr1-fab00"))
     corpus = load_corpus("timit-sample", timit_folder)
-    assert len(corpus) == 28 and faults(corpus) == ["dr1-fab00: cannot be opened (Permission denied); passed over"]
-
-
-def test_labels_that_cannot_be_read_are_told(timit_folder, monkeypatch):
-    monkeypatch.setattr(Path, "read_bytes", closed(Path.read_bytes, timit_folder / "dr1-fab00" / "si100.phn"))
-    (problem,) = faults(load_corpus("timit-sample", timit_folder))
-    assert problem == "dr1-fab00/si100.phn: cannot be read (Permission denied); make it readable; skipped"
+    assert len(corpus) == 28 and faults(corpus) == [
+        "dr1-fab00: cannot be opened (Permission denied); skipped"
+    ]
 
 
 def test_a_huge_folder_without_labels_is_left_early(tmp_path, monkeypatch):
     monkeypatch.setattr(readers, "MOST_FILES", 50)
     for index in range(60):
         (tmp_path / f"{index}.jpg").touch()
-    with pytest.raises(InputError, match="more than 50 files and no labels yet; give the corpus's own folder"):
+    with pytest.raises(InputError, match="more than 50 files, none with labels; give another folder"):
         load_corpus("timit", tmp_path)
 
 
@@ -524,21 +545,24 @@ def test_labels_of_many_megabytes_are_not_read(timit_folder, monkeypatch):
     monkeypatch.setattr("vowelflow.layouts.LARGEST_TEXT", 1000)
     (timit_folder / "dr1-fab00" / "si100.phn").write_text("0 1 aa\n" * 1000)
     (problem,) = faults(load_corpus("timit-sample", timit_folder))
-    assert "are too much for labels" in problem
+    assert "MB of labels; give the right file" in problem
 
 
 def test_a_name_that_cannot_be_shown_is_told_and_costs_nothing_else(timit_folder):
-    shutil.copy(timit_folder / "dr1-fab00" / "sa1.wav", os.fsencode(timit_folder / "dr1-fab00") + b"/caf\xe9.wav")
+    shutil.copy(
+        timit_folder / "dr1-fab00" / "sa1.wav", os.fsencode(timit_folder / "dr1-fab00") + b"/caf\xe9.wav"
+    )
     corpus = load_corpus("timit-sample", timit_folder)
-    assert len(corpus) == 32 and "letters of the name 'caf\\udce9.wav' cannot be shown" in faults(corpus)[0]
+    assert len(corpus) == 32 and "caf\\udce9.wav': its name cannot be printed" in faults(corpus)[0]
     corpus.summary().encode()
 
 
-def test_what_became_readable_is_read(timit_folder, monkeypatch):
+def test_labels_that_cannot_be_read_are_reported_and_read_once_they_can(timit_folder, monkeypatch):
     label = timit_folder / "dr1-fab00" / "si100.phn"
     with monkeypatch.context() as patch:
         patch.setattr(Path, "read_bytes", closed(Path.read_bytes, label))
-        assert len(load_corpus("timit-sample", timit_folder)) == 30
+        (problem,) = faults(load_corpus("timit-sample", timit_folder))
+    assert problem == "dr1-fab00/si100.phn: cannot be read (Permission denied); make it readable; skipped"
     label.chmod(0o600)
     assert len(load_corpus("timit-sample", timit_folder)) == 32
 
@@ -569,7 +593,9 @@ def test_names(monkeypatch, timit_folder):
             load_corpus("timit-sample", timit_folder, phones)
 
 
-def test_auto_says_what_it_took_and_why(monkeypatch, timit_folder, libri_folder, own_folder, tmp_path_factory):
+def test_auto_says_what_it_took_and_why(
+    monkeypatch, timit_folder, libri_folder, own_folder, tmp_path_factory
+):
     for name in ("TIMIT_ROOT", "TIMIT_SAMPLE_ROOT"):
         monkeypatch.delenv(name, raising=False)
     given = load_corpus("auto", timit_folder)
@@ -580,7 +606,9 @@ def test_auto_says_what_it_took_and_why(monkeypatch, timit_folder, libri_folder,
     monkeypatch.setattr("vowelflow.readers.klatt_corpus", lambda: sample)
     assert "neither TIMIT nor its sample" in load_corpus("auto").note
     monkeypatch.setenv("TIMIT_ROOT", str(timit_folder))
-    with pytest.raises(InputError, match="holds timit-sample, not timit, and its licence is another; use timit-sample"):
+    with pytest.raises(
+        InputError, match="holds timit-sample, not timit, and its licence is another; use timit-sample"
+    ):
         load_corpus("auto")
     (timit_folder / "TRAIN").mkdir()
     for folder in timit_folder.glob("dr*"):
@@ -588,7 +616,9 @@ def test_auto_says_what_it_took_and_why(monkeypatch, timit_folder, libri_folder,
     found = load_corpus("auto")
     assert found.name == "timit" and "found on this machine" in found.note
     monkeypatch.setenv("TIMIT_ROOT", str(timit_folder / "gone"))
-    with pytest.raises(InputError, match="TIMIT_ROOT names .*gone, which is not there; correct it or unset it"):
+    with pytest.raises(
+        InputError, match="TIMIT_ROOT names .*gone, which is not there; correct it or unset it"
+    ):
         load_corpus("auto")
     with pytest.raises(InputError, match="holds none of timit, timit-sample, librispeech, textgrid"):
         load_corpus("auto", tmp_path_factory.mktemp("empty"))
@@ -604,7 +634,9 @@ def labelled(corpus, sex):
     return kept.add(long.groupby("phone")["count"].sum(), fill_value=0).astype(int).to_dict()
 
 
-@pytest.mark.skipif("TIMIT_SAMPLE" not in os.environ, reason="TIMIT_SAMPLE does not name the folder of the sample")
+@pytest.mark.skipif(
+    "TIMIT_SAMPLE" not in os.environ, reason="TIMIT_SAMPLE does not name the folder of the sample"
+)
 def test_the_real_sample_has_its_known_counts():
     corpus = load_corpus("timit-sample", os.environ["TIMIT_SAMPLE"])
     assert labelled(corpus, "f") == {"aa": 52, "ae": 70, "iy": 125, "ow": 37, "uh": 10}
@@ -615,7 +647,9 @@ def test_the_real_sample_has_its_known_counts():
     assert max(trip["float"] for trip in trips) < -60 and max(trip["eight_bit"] for trip in trips) < -45
 
 
-@pytest.mark.skipif("LIBRISPEECH_EXCERPT" not in os.environ, reason="LIBRISPEECH_EXCERPT does not name its folder")
+@pytest.mark.skipif(
+    "LIBRISPEECH_EXCERPT" not in os.environ, reason="LIBRISPEECH_EXCERPT does not name its folder"
+)
 def test_the_real_excerpt_has_its_known_counts():
     corpus = load_corpus("librispeech", os.environ["LIBRISPEECH_EXCERPT"])
     women, men = labelled(corpus, "f"), labelled(corpus, "m")
@@ -627,13 +661,6 @@ def test_the_real_excerpt_has_its_known_counts():
     short = usable(corpus, "padded")
     trips = [judges.round_trip(short, row) for row in range(0, len(short), 8)]
     assert max(trip["float"] for trip in trips) < -60
-    assert np.mean([trip["eight_bit"] < -45 for trip in trips]) > 0.99  # a steady tone keeps its rounding error
-
-
-@pytest.mark.parametrize(
-    "sex, part, end, said",
-    [("F", "", 9, "sex is f or m, not 'F'"), ("f", "dev", 9, "not 'dev'"), ("f", "", 0.5, "whole numbers of samples")],
-)
-def test_a_layout_is_told_what_an_utterance_cannot_have(sex, part, end, said):
-    with pytest.raises(InputError, match=f"one.wav: .*{said}"):
-        layouts.Utterance("one", "ann", sex, part, Path("one.wav"), [(0, end, "aa")], [])
+    assert (
+        np.mean([trip["eight_bit"] < -45 for trip in trips]) > 0.99
+    )  # a steady tone keeps its rounding error

@@ -3,11 +3,11 @@ from dataclasses import replace
 
 import pytest
 
-from vowelflow import references
+from vowelflow.base import InputError
 from vowelflow.checkpoint import file_hash
-from vowelflow.corpus import InputError
-from vowelflow.references import RECIPES, recipe_named, reference_model, unseen
 from vowelflow.training import PROFILES, train
+from vowelstudy import references
+from vowelstudy.references import RECIPES, new_speakers, recipe_named, reference_model
 
 SMOKE = PROFILES["smoke"]
 
@@ -51,14 +51,19 @@ def met(klatt, tmp_path, monkeypatch):
 
 def test_real_speech_uses_the_flow_that_never_met_its_test_speakers(klatt, met):
     people = replace(
-        klatt, name="people", table=klatt.table.assign(corpus="people"), sounds={"people": klatt.sounds["klatt"]}
+        klatt,
+        name="people",
+        table=klatt.table.assign(corpus="people"),
+        sounds={"people": klatt.sounds["klatt"]},
     )
     assert reference_model(people, "smoke", models=met.parent)[1] == met
-    assert len(unseen(json.loads((met / "config.json").read_text()), people)) == len(people)
+    assert len(new_speakers(json.loads((met / "config.json").read_text()), people)) == len(people)
     assert reference_model(klatt, "smoke", models=met.parent)[1].name == "smoke-klatt"  # made, not spoken
-    same = replace(people, table=klatt.table.assign(corpus="elsewhere"), sounds={"elsewhere": klatt.sounds["klatt"]})
+    same = replace(
+        people, table=klatt.table.assign(corpus="elsewhere"), sounds={"elsewhere": klatt.sounds["klatt"]}
+    )
     assert reference_model(same, "smoke", models=met.parent)[1] == met  # it left these test speakers out, too
-    left = unseen(json.loads((met / "config.json").read_text()), same)
+    left = new_speakers(json.loads((met / "config.json").read_text()), same)
     assert set(left.table.split) == {"test"}
     mixed = replace(same, table=same.table.assign(split="test"))
     with pytest.raises(InputError, match="no train speakers"):  # so it would have to train

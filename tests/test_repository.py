@@ -39,9 +39,13 @@ def test_lock_holds_a_fitting_version_of_every_package():
         r"^([\w.-]+)==([\w.!]+)(?: ; [^\\\n]+)?((?: \\\n    --hash=sha256:[0-9a-f]{64})+)$", text, re.M
     )
     rest = re.sub(r"( \\)?\n    --hash=.*", "", text).splitlines()
-    assert len(entries) == len([line for line in rest if not line.startswith("#")]), "exact versions, all with hashes"
+    assert len(entries) == len([line for line in rest if not line.startswith("#")]), (
+        "exact versions, all with hashes"
+    )
     locked = {canonicalize_name(name): version for name, version, _ in entries}
-    locked["torch"] = re.search(r"^TORCH := torch==(\S+)$", (HOME / "Makefile").read_text(encoding="utf-8"), re.M)[1]
+    locked["torch"] = re.search(
+        r"^TORCH := torch==(\S+)$", (HOME / "Makefile").read_text(encoding="utf-8"), re.M
+    )[1]
     wrong = [
         f"{name}{specifier}: {locked.get(name)}"
         for name, specifier in by_name(WANTED).items()
@@ -64,7 +68,9 @@ def test_notebook_is_stripped_and_takes_parameters(notebook):
 def test_notebooks_are_the_chapters_of_the_book():
     toc = yaml.safe_load((HOME / "book/_toc.yml").read_text(encoding="utf-8"))
     pages = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
-    assert [page for page in pages if page.startswith("notebooks/")] == [f"notebooks/{one.stem}" for one in NOTEBOOKS]
+    assert [page for page in pages if page.startswith("notebooks/")] == [
+        f"notebooks/{one.stem}" for one in NOTEBOOKS
+    ]
 
 
 def test_licences_name_every_corpus_and_every_package_that_the_pages_load():
@@ -93,8 +99,12 @@ def test_packages_of_the_lock_are_permissive_or_named_among_the_licences():
             continue
         classes = " ".join(line for line in about.get_all("Classifier", []) if line.startswith("License"))
         said = about["License-Expression"] or classes or about["License"]
-        said = said or next(file.read_text() for file in package.files if re.match("LICEN[CS]E|COPYING", file.name))
-        reserved = re.search(r"GPL|\bMPL|Mozilla", said) and name != "docutils"  # of which one Emacs file alone is GPL
+        said = said or next(
+            file.read_text() for file in package.files if re.match("LICEN[CS]E|COPYING", file.name)
+        )
+        reserved = (
+            re.search(r"GPL|\bMPL|Mozilla", said) and name != "docutils"
+        )  # of which one Emacs file alone is GPL
         if reserved or not PERMISSIVE.search(said):
             others.add(name)
     assert others == COPYLEFT
@@ -120,7 +130,9 @@ def test_no_file_names_a_folder_of_one_machine():
 
 
 def test_sources_pass_the_linter():
-    done = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=HOME, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "."], cwd=HOME, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout
 
 

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from vowelflow import verdicts
-from vowelflow.claims import CLAIMS
-from vowelflow.findings import HOLDS, OPEN, PARTLY
+from vowelstudy import tables as verdicts
+from vowelstudy.experiments import CLAIMS
+from vowelstudy.statistics import HOLDS, OPEN, PARTLY
 
 HOME = Path(__file__).resolve().parents[1]
 FULL = verdicts.load_verdicts(HOME)
@@ -19,7 +19,17 @@ def test_every_claim_has_an_entry_with_all_it_must_tell(setting):
     rows = [row for row in FULL[setting]["findings"] if row["primary"]]
     assert {row["claim"] for row in rows} <= set(CLAIMS)
     for row in rows:
-        wanted = {"claim", "section", "statement", "metric", "estimate", "interval", "baselines", "margin", "verdict"}
+        wanted = {
+            "claim",
+            "section",
+            "statement",
+            "metric",
+            "estimate",
+            "interval",
+            "baselines",
+            "margin",
+            "verdict",
+        }
         assert wanted | {"reason", "n", "clusters", "scale", "notebook"} <= row.keys()
         assert row["verdict"] in verdicts.VERDICTS and row["reason"]
 
@@ -43,7 +53,11 @@ def test_the_conclusion_says_what_the_results_do():
 
     assert of["gaussian"]["verdict"] == of["likelihood"]["verdict"] == HOLDS
     for claim in ("direction", "composition", "denoising"):
-        assert not better(claim, "pictures") and better(claim, "random direction") and better(claim, "shuffled labels")
+        assert (
+            not better(claim, "pictures")
+            and better(claim, "random direction")
+            and better(claim, "shuffled labels")
+        )
     assert not better("interpolation", "pictures") and not better("denoising", "Wiener filter")
     assert not better("samples", "PCA-Gaussian") and not better("unsupervised", "pictures")
     heard = next(row for row in REAL["findings"] if row["part"] == "under a mixture on the mel-cepstrum")
@@ -59,6 +73,8 @@ def test_the_conclusion_says_what_the_results_do():
 @pytest.mark.skipif(REAL is None, reason="no full results on real speech here")
 def test_chapters_tell_the_corrected_verdicts_of_the_full_protocol():
     print_of = next(iter(REAL["provenance"].values()))["fingerprint"]
-    bench = SimpleNamespace(corpus=SimpleNamespace(name="timit-sample", fingerprint=print_of), flow="cpu-speech")
-    told = {name: one["findings"][0]["verdict"] for name, one in verdicts.full_of(bench).items()}
-    assert told == {row["claim"]: row["verdict"] for row in reversed(REAL["findings"]) if row["primary"]}
+    setting = SimpleNamespace(
+        corpus=SimpleNamespace(name="timit-sample", fingerprint=print_of), flow="cpu-speech"
+    )
+    found = {name: one["findings"][0]["verdict"] for name, one in verdicts.full_of(setting).items()}
+    assert found == {row["claim"]: row["verdict"] for row in reversed(REAL["findings"]) if row["primary"]}

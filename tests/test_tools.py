@@ -28,7 +28,9 @@ def clips(libri_folder, tmp_path):
     packed = gpu("pack", "--root", libri_folder, "--clips", tmp_path / "clips.npz")
     assert packed.returncode == 0, packed.stderr
     found = dict(np.load(tmp_path / "clips.npz"))
-    found["valid"] = found["speakers"] == "12"  # two train speakers are too few to cut validation speakers from
+    found["valid"] = (
+        found["speakers"] == "12"
+    )  # two train speakers are too few to cut validation speakers from
     np.savez(tmp_path / "clips.npz", **found)
     return tmp_path / "clips.npz"
 
@@ -49,7 +51,7 @@ def test_a_flow_comes_home_from_a_machine_with_little_installed(clips, tmp_path,
 
 
 def test_clips_come_back_to_the_last_bits_that_were_packed(clips, libri_folder, monkeypatch):
-    from vowelflow.references import RECIPES
+    from vowelstudy.references import RECIPES
 
     monkeypatch.syspath_prepend(str(HOME / "tools"))
     import gpu as script
@@ -77,3 +79,21 @@ def test_large_weights_are_split_and_read_as_one(tmp_path):
     assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
     again = load_model(tmp_path)
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+def test_training_needs_torch_numpy_and_safetensors_alone():
+    """A machine with a GPU may have nothing else of what the study needs."""
+    others = [
+        "pandas",
+        "scipy",
+        "sklearn",
+        "lazy_loader",
+        "lightning",
+        "lightning_fabric",
+        "librosa",
+        "soundfile",
+        "vowelstudy",
+    ]
+    code = f"import sys; sys.modules.update(dict.fromkeys({others})); sys.path[:0] = ['src', 'tools']; import gpu"
+    done = subprocess.run([sys.executable, "-c", code], cwd=HOME, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

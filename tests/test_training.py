@@ -16,15 +16,17 @@ from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import load_file, safe_open
 
-from vowelflow import checkpoint, training
+from vowelflow import checkpoint, devices, training
+from vowelflow.augmentation import rows_of_step, training_batch
+from vowelflow.base import InputError, TrainingError
 from vowelflow.checkpoint import file_hash, glow_config, load_model
-from vowelflow.corpus import InputError, TrainingError
 from vowelflow.glow import Glow
+from vowelflow.profiles import PROFILES, Profile, profile_named
 from vowelflow.spectrogram import CROP, frame_count, images, usable
-from vowelflow.training import KEPT, PATIENCE, PROFILES, _batch, _draw, checkpoints, profile_named, train
+from vowelflow.training import MAX_CHECKPOINTS, PATIENCE, checkpoints, train
 
 SMOKE = PROFILES["smoke"]
-LONG = replace(SMOKE, iterations=60, look=4)  # for what is interrupted
+LONG = replace(SMOKE, iterations=60, eval_interval=4)  # for what is interrupted
 
 
 def weights(folder):
@@ -56,7 +58,9 @@ def keep_training(folder, ready):
     from vowelflow.klatt import klatt_corpus
 
     speech = klatt_corpus(speakers=8, tokens=2)
-    torch.set_num_threads(1)  # sums of two threads round otherwise, and a run chooses their number by what is faster
+    torch.set_num_threads(
+        1
+    )  # sums of two threads round otherwise, and a run chooses their number by what is faster
     ready.set()
     train(speech, folder, LONG, seed=1, resume=True)
 
@@ -103,7 +107,7 @@ def test_who_is_asked_to_stop_saves_first(asked, processes, never_stopped, tmp_p
     process.join(60)
     assert process.exitcode == 1 and not (tmp_path / "model.safetensors").exists()
     stopped = state(tmp_path)[1]["step"]
-    assert 0 < stopped < LONG.iterations and len(checkpoints(tmp_path)) <= KEPT
+    assert 0 < stopped < LONG.iterations and len(checkpoints(tmp_path)) <= MAX_CHECKPOINTS
     last = processes.Process(target=keep_training, args=(tmp_path, ready))
     last.start()
     last.join(60)
@@ -119,12 +123,14 @@ def test_the_seed_decides(klatt, tmp_path):
 def test_training_lowers_bits_on_speakers_it_did_not_see(klatt, tmp_path):
     test = images(klatt.filter(split="test").take(range(8)))
     short = train(klatt, tmp_path / "short", replace(SMOKE, iterations=1))
-    longer = train(klatt, tmp_path / "longer", replace(SMOKE, iterations=60, look=60, warmup=1, average=0.9))
+    longer = train(
+        klatt, tmp_path / "longer", replace(SMOKE, iterations=60, eval_interval=60, warmup=1, average=0.9)
+    )
     assert longer.bits_per_dim(test, 1).mean() < short.bits_per_dim(test, 1).mean() - 0.2
 
 
 def test_every_epoch_has_every_picture_once():
-    seen = sum((_draw(7, 2, 0, step) for step in range(7)), [])
+    seen = sum((rows_of_step(7, 2, 0, step) for step in range(7)), [])
     assert sorted(seen[:7]) == sorted(seen[7:]) == list(range(7)) and seen[:7] != seen[7:]
 
 
@@ -132,9 +138,13 @@ def test_minutes_stop_in_time_with_everything_saved(klatt, tmp_path):
     train(klatt, tmp_path / "slots", SMOKE, minutes=0)
     tensors, told = state(tmp_path / "slots")
     assert told["step"] == 1 and not math.isfinite(told["best_bits"])
-    first = load_model(tmp_path / "slots").state_dict()  # the only weights there are so far, and not those of the start
+    first = load_model(
+        tmp_path / "slots"
+    ).state_dict()  # the only weights there are so far, and not those of the start
     assert all(torch.allclose(first[name], tensors[f"average/{name}"], atol=1e-3) for name in first)
-    assert any(not torch.equal(first[name], tensors[f"best/{name}"].half().to(first[name].dtype)) for name in first)
+    assert any(
+        not torch.equal(first[name], tensors[f"best/{name}"].half().to(first[name].dtype)) for name in first
+    )
     train(klatt, tmp_path / "slots", SMOKE, minutes=0, resume=True)
     assert state(tmp_path / "slots")[1]["step"] == 2
     train(klatt, tmp_path / "slots", SMOKE, resume=True)
@@ -143,39 +153,41 @@ def test_minutes_stop_in_time_with_everything_saved(klatt, tmp_path):
     train(klatt, tmp_path / "one", SMOKE)
     same(tmp_path / "slots", tmp_path / "one")
     began = time.monotonic()
-    train(klatt, tmp_path / "late", replace(SMOKE, iterations=10_000, look=5), minutes=0.1)
+    train(klatt, tmp_path / "late", replace(SMOKE, iterations=10_000, eval_interval=5), minutes=0.1)
     assert time.monotonic() - began < 6 and state(tmp_path / "late")[1]["step"] > 5
 
 
 def test_a_training_is_neither_overwritten_nor_mixed_with_another(klatt, tmp_path):
     train(klatt, tmp_path, replace(SMOKE, iterations=1))
-    with pytest.raises(
-        InputError, match="holds a training already, checkpoint-0000001.safetensors; go on with --resume"
-    ):
+    with pytest.raises(InputError, match="holds a training already; continue it with --resume"):
         train(klatt, tmp_path, replace(SMOKE, iterations=1))
     with pytest.raises(InputError, match=r"was made with steps 1 \(not 6\); use another folder"):
         train(klatt, tmp_path, SMOKE, resume=True)
-    with FileLock(tmp_path / ".lock"), pytest.raises(InputError, match="another training is at work in"):
+    with FileLock(tmp_path / ".lock"), pytest.raises(InputError, match="another training runs in"):
         train(klatt, tmp_path, replace(SMOKE, iterations=1), resume=True)
     for path in checkpoints(tmp_path):
         path.unlink()
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    for resume in (True, False):
-        with pytest.raises(
-            InputError, match="holds a trained flow, and no checkpoint to go on from; use another folder"
-        ):
+    for resume, text in (
+        (True, "without a readable checkpoint; use another folder"),
+        (False, "holds a training"),
+    ):
+        with pytest.raises(InputError, match=text):
             train(klatt, tmp_path, SMOKE, resume=resume)
     assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
 
 def test_checkpoints_are_few_and_a_damaged_one_is_passed_over(klatt, tmp_path):
-    profile = replace(SMOKE, look=1)
+    profile = replace(SMOKE, eval_interval=1)
     train(klatt, tmp_path / "whole", profile)
     train(klatt, tmp_path / "cut", profile)
     kept = checkpoints(tmp_path / "cut")
     assert [path.name for path in kept] == [f"checkpoint-000000{step}.safetensors" for step in (4, 5, 6)]
     content = kept[-1].read_bytes()
-    for damaged in (content[: len(content) // 2], content[:-9] + bytes(9)):  # the latter has another last number or two
+    for damaged in (
+        content[: len(content) // 2],
+        content[:-9] + bytes(9),
+    ):  # the latter has another last number or two
         kept[-1].write_bytes(damaged)
         with open(tmp_path / "cut/log.csv", "ab") as log:
             log.write(b"5,6.5\0\0\xff\n\n")  # as a machine leaves it that lost power
@@ -184,7 +196,10 @@ def test_checkpoints_are_few_and_a_damaged_one_is_passed_over(klatt, tmp_path):
         same(tmp_path / "cut", tmp_path / "whole")
     for path in checkpoints(tmp_path / "cut"):
         path.write_bytes(b"half a file")
-    with warnings.catch_warnings(), pytest.raises(InputError, match="no checkpoint in .* can be read; remove them"):
+    with (
+        warnings.catch_warnings(),
+        pytest.raises(InputError, match="holds a training without a readable checkpoint"),
+    ):
         warnings.simplefilter("ignore")
         train(klatt, tmp_path / "cut", profile, resume=True)
 
@@ -202,7 +217,7 @@ def unlucky(monkeypatch, calls):
 
 def test_a_step_without_a_finite_gradient_changes_nothing(klatt, tmp_path, monkeypatch, capsys):
     unlucky(monkeypatch, {2, 3})
-    train(klatt, tmp_path, replace(SMOKE, look=1))
+    train(klatt, tmp_path, replace(SMOKE, eval_interval=1))
     told = capsys.readouterr().err
     assert "step 2: nan bits per dimension" in told and "step 3: nan" in told and told.count("skipped") == 2
     rows = [row.split(",") for row in (tmp_path / "log.csv").read_text().splitlines()[1:]]
@@ -214,28 +229,29 @@ def test_a_step_without_a_finite_gradient_changes_nothing(klatt, tmp_path, monke
 def test_training_gives_up_with_a_checkpoint_and_a_reason(klatt, tmp_path, monkeypatch):
     unlucky(monkeypatch, set(range(1, 100)))
     with pytest.raises(
-        TrainingError, match=f"in {PATIENCE} steps in a row, the last of them step {PATIENCE}; .*lower learning"
+        TrainingError,
+        match=f"in {PATIENCE} steps in a row, the last of them step {PATIENCE}; .*learning rate below",
     ):
-        train(klatt, tmp_path, replace(SMOKE, iterations=50, look=50))
+        train(klatt, tmp_path, replace(SMOKE, iterations=50, eval_interval=50))
     tensors, told = state(tmp_path)
-    assert told["step"] == PATIENCE + 1 and told["in_a_row"] == PATIENCE and told["heard"]
+    assert told["step"] == PATIENCE + 1 and told["failures"] == PATIENCE and told["bits"]
     with pytest.raises(TrainingError, match=f"in {PATIENCE + 1} steps in a row"):  # and again at once
-        train(klatt, tmp_path, replace(SMOKE, iterations=50, look=50), resume=True)
+        train(klatt, tmp_path, replace(SMOKE, iterations=50, eval_interval=50), resume=True)
     assert all(torch.isfinite(value).all() for value in tensors.values())
     assert not (tmp_path / "model.safetensors").exists()
 
 
-EXACT = replace(SMOKE, batch=4, look=1)
+EXACT = replace(SMOKE, batch=4, eval_interval=1)
 
 
 def curve(folder):
     return [float(row[1]) for row in log(folder)[1:]]
 
 
-def test_a_batch_in_pieces_costs_the_same(klatt, tmp_path):
+def test_a_batch_in_parts_costs_the_same(klatt, tmp_path):
     train(klatt, tmp_path / "whole", EXACT)
-    train(klatt, tmp_path / "pieces", replace(EXACT, pieces=2))
-    assert curve(tmp_path / "pieces") == pytest.approx(curve(tmp_path / "whole"), abs=2e-5)
+    train(klatt, tmp_path / "parts", replace(EXACT, accumulate=2))
+    assert curve(tmp_path / "parts") == pytest.approx(curve(tmp_path / "whole"), abs=2e-5)
     assert curve(tmp_path / "whole")[0] != curve(tmp_path / "whole")[-1]
 
 
@@ -246,7 +262,7 @@ def test_two_processes_at_half_the_batch_each_cost_the_same(klatt, tmp_path):
         "from dataclasses import replace\nfrom pathlib import Path\n"
         "from vowelflow.klatt import klatt_corpus\nfrom vowelflow.training import PROFILES, train\n"
         "import torch.distributed\n"
-        "profile = replace(PROFILES['smoke'], batch=4, look=1)\n"
+        "profile = replace(PROFILES['smoke'], batch=4, eval_interval=1)\n"
         f"train(klatt_corpus(speakers=8, tokens=2), Path({str(tmp_path / 'two')!r}), profile, devices=2)\n"
         "assert torch.distributed.get_backend() == 'gloo' and torch.distributed.get_world_size() == 2\n"
     )
@@ -256,7 +272,9 @@ def test_two_processes_at_half_the_batch_each_cost_the_same(klatt, tmp_path):
     tensors, others = state(tmp_path / "two")[0], state(tmp_path / "one")[0]
     for name, value in tensors.items():
         other = others[name]
-        if name.startswith("adam/"):  # a gradient's sums in another order differ, and six steps make that grow
+        if name.startswith(
+            "adam/"
+        ):  # a gradient's sums in another order differ, and six steps make that grow
             assert (value.double() - other.double()).norm() <= 0.01 * other.double().norm() + 1e-3, name
         else:
             assert torch.allclose(value, other, rtol=1e-3, atol=1e-3), name
@@ -273,11 +291,11 @@ def test_a_slot_counts_the_work_that_is_still_to_come(monkeypatch):
             now[0] += seconds
 
     work("step", 2), work("save", 3), work("step", 1)
-    assert clock.passed() == 6 and clock.allows("step", "step", "save", "look")  # a look: as long as ten steps
+    assert clock.allows("step", "step", "save", "evaluation")  # an evaluation: as long as ten steps
     now[0] = 33
-    assert clock.allows("step", "step", "save") and not clock.allows("step", "step", "save", "look")
-    work("look", 5)
-    assert clock.allows("step", "step", "save", "look")
+    assert clock.allows("step", "step", "save") and not clock.allows("step", "step", "save", "evaluation")
+    work("evaluation", 5)
+    assert clock.allows("step", "step", "save", "evaluation")
     now[0] = 53.1
     assert clock.allows("step", "save") and not clock.allows("step", "step", "save")
 
@@ -299,7 +317,7 @@ def test_a_full_disk_is_told_and_harms_nothing(klatt, tmp_path, monkeypatch):
 
 def test_tasks_that_nobody_asked_for_do_not_train_each_for_itself(klatt, tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_NTASKS", "4")
-    with pytest.raises(InputError, match="4 tasks were started, and 1 devices on 1 nodes asked for; let devices times"):
+    with pytest.raises(InputError, match="4 tasks were started, for 1 devices on 1 nodes; start one task"):
         train(klatt, tmp_path, SMOKE)
     assert not list(tmp_path.iterdir())
 
@@ -314,13 +332,18 @@ def test_all_settings_stand_beside_the_weights(klatt, tmp_path):
     profile = replace(SMOKE, noise_db=(0.0, 10.0))
     model = train(klatt, tmp_path, profile, seed=3)
     config = json.loads((tmp_path / "config.json").read_text())
-    told = {name: tuple(value) if isinstance(value, list) else value for name, value in config["profile"].items()}
-    assert training.Profile(glow_config(config), **told) == profile
+    told = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in config["profile"].items()
+    }
+    assert Profile(glow_config(config), **told) == profile
     assert config["observation"] == "padded" and config["pictures"] == 12 and config["started_from"] is None
     assert config["fingerprint"] == klatt.fingerprint and config["seed"] == 3
     assert config["versions"]["lightning-fabric"] and config["versions"]["torch"] == torch.__version__
     stored = load_file(tmp_path / "model.safetensors")
-    assert {value.dtype for name, value in stored.items() if "rotation" not in name} == {torch.float16, torch.bool}
+    assert {value.dtype for name, value in stored.items() if "rotation" not in name} == {
+        torch.float16,
+        torch.bool,
+    }
     loaded = load_model(tmp_path).state_dict()
     assert all(torch.equal(value, loaded[name]) for name, value in model.state_dict().items())
 
@@ -328,7 +351,7 @@ def test_all_settings_stand_beside_the_weights(klatt, tmp_path):
 def test_the_weights_are_those_that_cost_validation_speakers_least(klatt, tmp_path, monkeypatch):
     bits = iter([5.0, 3.0, 4.0])
     monkeypatch.setattr(training, "_mean_bits", lambda *given: next(bits))
-    train(klatt, tmp_path, replace(SMOKE, look=2))
+    train(klatt, tmp_path, replace(SMOKE, eval_interval=2))
     assert state(tmp_path)[1]["best_bits"] == 3.0
     averages = load_file(tmp_path / "checkpoint-0000004.safetensors")
     for name, value in load_file(tmp_path / "model.safetensors").items():
@@ -339,17 +362,22 @@ def test_crops_and_noise_are_seen(klatt):
     speech = klatt.split["train"]
     plain = replace(SMOKE, trim=0)
     crop = replace(plain, glow=replace(SMOKE.glow, frames=64))
-    cropped = _batch(speech, crop, 0, 0)
+    cropped = training_batch(speech, crop, 0, 0)
     assert cropped.shape == (2, 1, 288, 64) and training.untrained_flow(klatt, crop).config.size == 288 * 64
-    whole, rows = _batch(speech, plain, 0, 0), _draw(len(speech), 2, 0, 0)
+    whole, rows = training_batch(speech, plain, 0, 0), rows_of_step(len(speech), 2, 0, 0)
     for picture, other, count in zip(cropped, whole, frame_count(speech.take(rows))):
         first = (count - 64) // 2
         assert torch.equal((picture * 256).floor(), (other[..., first : first + 64] * 256).floor())
     noisy = replace(SMOKE, batch=64, noise_db=(0.0, 5.0))
-    clean, loud = _batch(speech, replace(noisy, noise_db=None), 0, 3), _batch(speech, noisy, 0, 3)
+    clean, loud = (
+        training_batch(speech, replace(noisy, noise_db=None), 0, 3),
+        training_batch(speech, noisy, 0, 3),
+    )
     changed = [not torch.equal(one, other) for one, other in zip(clean, loud)]
     assert 15 < sum(changed) < 49
-    floors = [(picture[0, :257] > 1 / 256).float().mean() for picture in (clean[changed][0], loud[changed][0])]
+    floors = [
+        (picture[0, :257] > 1 / 256).float().mean() for picture in (clean[changed][0], loud[changed][0])
+    ]
     assert floors[1] > floors[0]
 
 
@@ -364,40 +392,33 @@ def test_no_train_speakers_and_no_such_profile(klatt, tmp_path):
 
 
 def test_augmentation_changes_what_is_seen_and_a_run_can_still_be_resumed(klatt, tmp_path):
-    plain, varied = replace(SMOKE, trim=0), replace(SMOKE, gain_db=6.0, shift=40)
+    plain, varied = replace(SMOKE, trim=0), replace(SMOKE, noise_db=(0.0, 20.0))
     speech = klatt.filter(split="train")
-    one, other = (_batch(speech, profile, 0, 5) for profile in (plain, varied))
+    one, other = (training_batch(speech, profile, 0, 5) for profile in (plain, varied))
     assert one.shape == other.shape and ((one >= 0) & (one < 1) & (other >= 0) & (other < 1)).all()
-    assert not torch.equal(one, other) and torch.equal(other, _batch(speech, varied, 0, 5))
-    anywhere = _batch(speech, replace(plain, shift=288), 0, 5)
-    columns = [(picture[0, :257] > 1 / 256).any(0).nonzero().flatten() for picture in anywhere]
-    assert max(int(seen[0]) for seen in columns) > 0
-    for row, seen in zip(_draw(len(speech), plain.batch, 0, 5), columns, strict=True):
-        assert len(seen) == frame_count(speech)[row]  # moved as a whole, and nothing cut off at the end
+    assert not torch.equal(one, other) and torch.equal(other, training_batch(speech, varied, 0, 5))
     train(klatt, tmp_path / "whole", varied)
     train(klatt, tmp_path / "cut", varied, minutes=0)
     train(klatt, tmp_path / "cut", varied, resume=True)
     assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
-    with pytest.raises(InputError, match=r"was made with .*shift .* \(not 0\)"):
+    with pytest.raises(InputError, match=r"was made with .*trim 9 \(not 0\)"):
         train(klatt, tmp_path / "cut", plain, resume=True)
 
 
 def test_segments_end_anywhere_within_a_step_of_an_aligner(klatt):
     speech = klatt.filter(split="train")
     profile, lost = replace(SMOKE, batch=64), []
-    plain, trimmed = (_batch(speech, one, 0, 0) for one in (replace(profile, trim=0), profile))
-    for row, whole, cut in zip(_draw(len(speech), 64, 0, 0), plain, trimmed, strict=True):
+    plain, trimmed = (training_batch(speech, one, 0, 0) for one in (replace(profile, trim=0), profile))
+    for row, whole, cut in zip(rows_of_step(len(speech), 64, 0, 0), plain, trimmed, strict=True):
         frames = int((cut[0, :257] > 1 / 256).any(0).nonzero().max()) + 1
         lost.append(frame_count(speech)[row] - frames)
-        level = (cut - whole)[..., : frames - 25].abs().max()  # a peak may lie in what was cut off; noise is the same
+        level = (
+            (cut - whole)[..., : frames - 25].abs().max()
+        )  # a peak may lie in what was cut off; noise is the same
         assert level < 0.2
     assert set(lost) == set(range(10))  # none to nine ms, and every one of them in 64 draws
-    crops = _batch(usable(speech, CROP), replace(PROFILES["cpu-crop"], batch=8), 0, 0)
+    crops = training_batch(usable(speech, CROP), replace(PROFILES["cpu-crop"], batch=8), 0, 0)
     assert crops.shape == (8, 1, 288, 64)
-
-
-def test_the_paper_profile_has_no_augmentation():
-    assert PROFILES["paper"].gain_db == PROFILES["paper"].shift == 0
 
 
 VOWEL = replace(SMOKE, glow=replace(PROFILES["vowel"].glow, steps=1, hidden=(4,) * 8, prior=4))
@@ -405,14 +426,16 @@ VOWEL = replace(SMOKE, glow=replace(PROFILES["vowel"].glow, steps=1, hidden=(4,)
 
 def test_pictures_without_padding_are_seen_whole_and_varied(klatt):
     speech = klatt.split["train"]
-    plain, rows = replace(VOWEL, trim=0, batch=8), _draw(len(speech), 8, 0, 3)
-    seen, wanted = _batch(speech, plain, 0, 3), images(speech.take(rows), observation="vowel")
+    plain, rows = replace(VOWEL, trim=0, batch=8), rows_of_step(len(speech), 8, 0, 3)
+    seen, wanted = training_batch(speech, plain, 0, 3), images(speech.take(rows), observation="vowel")
     assert seen.shape == (8, 1, 256, 96)
     noise = seen - (wanted * 256).floor().clamp(max=255) / 256
-    assert ((noise >= 0) & (noise <= 1 / 256)).all() and noise.std() == pytest.approx(12**-0.5 / 256, rel=0.01)
+    assert ((noise >= 0) & (noise <= 1 / 256)).all() and noise.std() == pytest.approx(
+        12**-0.5 / 256, rel=0.01
+    )
     varied = replace(plain, trim=9, speed=0.06, noise_db=(0.0, 20.0))
-    other = _batch(speech, varied, 0, 3)
-    assert torch.equal(other, _batch(speech, varied, 0, 3)) and not torch.equal(other, seen)
+    other = training_batch(speech, varied, 0, 3)
+    assert torch.equal(other, training_batch(speech, varied, 0, 3)) and not torch.equal(other, seen)
     assert ((other >= 0) & (other < 1)).all() and other.amax((1, 2, 3)).min() > 255 / 256
 
 
@@ -420,7 +443,9 @@ def test_a_training_may_start_from_a_model(klatt, tmp_path):
     train(klatt, tmp_path / "first", VOWEL, seed=1)
     before = load_model(tmp_path / "first")
     after = train(klatt, tmp_path / "on", replace(VOWEL, learning_rate=1e-12), start_from=tmp_path / "first")
-    assert all(torch.allclose(one, other, atol=1e-3) for one, other in zip(before.parameters(), after.parameters()))
+    assert all(
+        torch.allclose(one, other, atol=1e-3) for one, other in zip(before.parameters(), after.parameters())
+    )
     first, config = (json.loads((tmp_path / name / "config.json").read_text()) for name in ("first", "on"))
     looks = pd.read_csv(tmp_path / "on/log.csv")
     assert (
@@ -432,7 +457,7 @@ def test_a_training_may_start_from_a_model(klatt, tmp_path):
     train(klatt, tmp_path / "cut", VOWEL, resume=True, start_from=tmp_path / "first")
     train(klatt, tmp_path / "whole", VOWEL, start_from=tmp_path / "first")
     same(tmp_path / "cut", tmp_path / "whole")
-    with pytest.raises(InputError, match="was made with another model to start from; use another folder"):
+    with pytest.raises(InputError, match="was made with start_from .*; use another folder"):
         train(klatt, tmp_path / "cut", VOWEL, resume=True)
     with pytest.raises(
         InputError, match=r"first is a flow of 'vowel' pictures with side 256 \(not 288\).* of 'padded'"
@@ -443,7 +468,7 @@ def test_a_training_may_start_from_a_model(klatt, tmp_path):
 
 
 def test_snapshots_are_averages_on_the_way(klatt, tmp_path):
-    profile = replace(VOWEL, look=1, iterations=4, batch=500, trim=0, snapshots=(1000,))
+    profile = replace(VOWEL, eval_interval=1, iterations=4, batch=500, trim=0, snapshots=(1000,))
     speech = usable(klatt, "vowel")
     train(speech, tmp_path, profile)
     config = json.loads((tmp_path / "1k/config.json").read_text())
@@ -456,7 +481,9 @@ def test_snapshots_are_averages_on_the_way(klatt, tmp_path):
 def test_the_rate_rises_stays_and_falls():
     profile = replace(SMOKE, iterations=100, warmup=10, decay=0.4)
     rates = [training._schedule(step, profile) for step in range(100)]
-    assert rates[0] == 0.1 and rates[9:60] == [1.0] * 51 and rates[80] == pytest.approx(0.5) and rates[99] < 0.01
+    assert (
+        rates[0] == 0.1 and rates[9:60] == [1.0] * 51 and rates[80] == pytest.approx(0.5) and rates[99] < 0.01
+    )
     assert all(later <= earlier for earlier, later in zip(rates[10:], rates[11:]))
 
 
@@ -479,22 +506,26 @@ def test_the_faster_precision_is_taken_and_kept(klatt, monkeypatch, has_it):
         return sum(weight.sum() for weight in self.parameters()).expand(2)
 
     monkeypatch.setattr(Glow, "log_likelihood", likelihood)
-    monkeypatch.setattr(training, "has_bfloat16", lambda: has_it)
-    profile = replace(VOWEL, autocast=None)
-    run = training._Run(training.untrained_flow(klatt, profile), profile, "")
-    before = torch.get_num_threads()
-    way = training.settle(run, torch.rand(2, 1, 256, 96), OneProcess)
+    monkeypatch.setattr(devices, "has_bfloat16", lambda: has_it)
+    model, before = training.untrained_flow(klatt, VOWEL).requires_grad_(True), torch.get_num_threads()
+    found = devices.choose_arithmetic(model, None, 0, lambda: torch.rand(2, 1, 256, 96), OneProcess)
     torch.set_num_threads(before)
-    assert run.autocast is has_it and way["precision"] == ("bfloat16" if has_it else "float32")
+    assert found["precision"] == ("bfloat16" if has_it else "float32")
     assert slow.get(True, 0) == (3 if has_it else 0)
-    slow.clear()
-    assert training.settle(run, None, OneProcess)["precision"] == way["precision"]  # a resumed run keeps it
-    torch.set_num_threads(before)
+    monkeypatch.setenv("OMP_NUM_THREADS", str(before))
+    again = devices.choose_arithmetic(model, has_it, 0, lambda: pytest.fail("nothing to choose"), OneProcess)
+    assert again["precision"] == found["precision"]  # as in a resumed training
 
 
 def test_waiting_threads_sleep_soon_unless_the_user_says_otherwise():
     show = "import os, vowelflow; print(os.environ['GOMP_SPINCOUNT'] if 'GOMP_SPINCOUNT' in os.environ else 'unset')"
-    plain = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
-    for more, wanted in (({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "unset")):
+    plain = {
+        name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    }
+    for more, wanted in (
+        ({}, "1000"),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, "unset"),
+    ):
         done = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, env=plain | more)
         assert done.stdout.strip() == wanted, done.stderr

@@ -1,8 +1,8 @@
-"""Train a flow of a size that a GPU deserves, in minutes, with torch, numpy and safetensors alone: see gpu.sh.
+"""Train a large flow on a GPU in minutes, with torch, numpy, safetensors and lazy_loader only: see gpu.sh.
 
-The schedule goes by elapsed time, so that it ends when the time does, whatever the card. ``OUT`` gets the weights in
-16 bits, in files under 16 MB, ``config.json``, ``log.csv``, ``metrics.json`` and ``samples.png``, a page of 48 samples
-over 48 real tokens of validation speakers.
+The learning rate's schedule follows the elapsed time, so that it ends with the time on any GPU. ``OUT`` gets the weights
+in 16 bits, in files under 16 MB, ``config.json``, ``log.csv``, ``metrics.json`` and ``samples.png``, a page of 48
+samples above 48 real tokens of validation speakers.
 """
 
 from __future__ import annotations
@@ -26,42 +26,45 @@ import torch
 from vowelflow.base import InputError
 from vowelflow.checkpoint import save_model
 from vowelflow.glow import Glow, GlowConfig, through
+from vowelflow.initialise import fit_last_prior, initialise
 from vowelflow.spectrogram import (
     OBSERVATIONS,
     central,
-    evenly_seen,
     faster,
     frames_in,
     observation_of,
     pictures_of,
     quantize,
+    vowel_pictures,
 )
 
 CLIPS = Path("build/clips.npz")
-DROPPED = 2  # lowest bits of a sample that are not packed: they lie below a picture's 80 dB
+DROPPED = 2  # lowest bits of a sample, which are not packed: they lie below the 80 dB of a picture
 SHARD = 15_000_000  # bytes of a weight file
 SHAPES = {
     "vowel": GlowConfig(steps=(12,) * 4 + (8,) * 4, hidden=(128, 256, 384, 384) + (256,) * 4, prior=128),
-    # that of the implementation which the paper used
+    # the shape in the implementation that the paper used
     "padded": GlowConfig(
-        288, 288, ((2, 2),) * 3, 32, (512,) * 3, prior=0, tail=None, rows=False, axes=0, last=3, scale="sigmoid"
+        288, 288, ((2, 2),) * 3, 32, (512,) * 3, prior=0, tail=None, frequency_bias=False, axes=0, last_kernel=3, scale="sigmoid"
     ),
 }  # fmt: skip
 SMOKE = {"steps": 1, "hidden": 8, "prior": 4}
 RATES = {"vowel": 1e-3, "padded": 1e-3}
 AVERAGE = 0.999
-SPEED = 0.1  # of `vowel`: F0 and formants are up to this share higher or lower, or so large a flow learns its tokens by heart
-LOOKED_AT = 256  # validation pictures
+SPEED = 0.1  # `vowel`: F0 and formants are up to this share higher or lower, against overfitting
+EVAL_PICTURES = 256  # validation pictures
 
 
 def pack(root: str | None, path: Path) -> None:
-    """Write the clips of train and validation speakers of LibriSpeech: second differences, compressed."""
-    from vowelflow.references import RECIPES
+    """Write the clips of LibriSpeech's train and validation speakers as compressed second differences."""
+    from vowelstudy.references import RECIPES
 
     speech = RECIPES["speech"].speech(root)
     speech = speech.filter(split=["train", "valid"])
-    pieces = [np.round(clip * 32768 / 2**DROPPED).astype(np.int32) for clip in speech.clips(range(len(speech)))]
-    folded = np.concatenate([_fold(np.diff(np.diff(piece, prepend=0), prepend=0)) for piece in pieces])
+    parts = [
+        np.round(clip * 32768 / 2**DROPPED).astype(np.int32) for clip in speech.clips(range(len(speech)))
+    ]
+    folded = np.concatenate([_fold(np.diff(np.diff(part, prepend=0), prepend=0)) for part in parts])
     halves = [lzma.compress((folded >> shift).astype(np.uint8).tobytes(), preset=6) for shift in (0, 8)]
     about = {"corpus": speech.name, "fingerprint": speech.fingerprint, "licence": speech.licence}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,14 +72,14 @@ def pack(root: str | None, path: Path) -> None:
         path,
         low=np.frombuffer(halves[0], np.uint8),
         high=np.frombuffer(halves[1], np.uint8),
-        lengths=np.array([len(piece) for piece in pieces], np.int32),
+        lengths=np.array([len(part) for part in parts], np.int32),
         samples=(speech.table.end - speech.table.start).to_numpy(np.int32),
         valid=(speech.table.split == "valid").to_numpy(),
         speakers=speech.table.speaker.to_numpy(str),
         phones=speech.table.phone.to_numpy(str),
         about=json.dumps(about),
     )
-    print(f"{path}: {len(pieces):,} clips, {path.stat().st_size / 1e6:.1f} MB")
+    print(f"{path}: {len(parts):,} clips, {path.stat().st_size / 1e6:.1f} MB")
 
 
 def _fold(values: np.ndarray) -> np.ndarray:
@@ -85,19 +88,21 @@ def _fold(values: np.ndarray) -> np.ndarray:
 
 
 def unpack(path: Path) -> dict:
-    """What ``pack`` wrote, with ``clips``, a list of float32 tensors."""
+    """The content of a file by ``pack``; ``clips`` is a list of float32 tensors."""
     if not path.is_file():
         raise InputError(
             f"{path} is not there; make it where the study is installed: tools/gpu.sh pack --root LIBRISPEECH"
         )
     with np.load(path) as file:
         found = dict(file)
-    low, high = (np.frombuffer(lzma.decompress(found.pop(name).tobytes()), np.uint8) for name in ("low", "high"))
+    low, high = (
+        np.frombuffer(lzma.decompress(found.pop(name).tobytes()), np.uint8) for name in ("low", "high")
+    )
     folded = low.astype(np.int32) + 256 * high.astype(np.int32)
     steps = np.where(folded % 2, -(folded + 1) // 2, folded // 2)
-    pieces = np.split(steps, np.cumsum(found["lengths"])[:-1])
+    parts = np.split(steps, np.cumsum(found["lengths"])[:-1])
     scale = 2**DROPPED / 32768
-    found["clips"] = [torch.from_numpy((piece.cumsum().cumsum() * scale).astype(np.float32)) for piece in pieces]
+    found["clips"] = [torch.from_numpy((part.cumsum().cumsum() * scale).astype(np.float32)) for part in parts]
     return found | {"about": json.loads(str(found["about"]))}
 
 
@@ -108,7 +113,8 @@ class Pictures:
         self.seen, samples = OBSERVATIONS[kind], found["samples"]
         fits = (samples >= self.seen.shortest) & (samples <= self.seen.longest)
         self.rows = {
-            name: np.flatnonzero(fits & part) for name, part in (("train", ~found["valid"]), ("valid", found["valid"]))
+            name: np.flatnonzero(fits & part)
+            for name, part in (("train", ~found["valid"]), ("valid", found["valid"]))
         }
         self.clips = [clip.to(device) for clip in found["clips"]]
         self.samples = samples
@@ -120,7 +126,7 @@ class Pictures:
         starts, ends = (rng.integers(0, most, endpoint=True) for _ in range(2)) if rng else (most, most)
         if self.seen.even:
             ffts = faster(SPEED, len(rows), rng) if rng else None
-            pictures, _ = evenly_seen(waves, starts, samples - starts - ends // 2, ffts)
+            pictures, _ = vowel_pictures(waves, starts, samples - starts - ends // 2, ffts)
         else:
             cut = [wave[: len(wave) - 16 * (end // 16)] for wave, end in zip(waves, ends)]
             pictures, _ = pictures_of(cut)
@@ -130,7 +136,7 @@ class Pictures:
 
 
 def largest_batch(model: Glow, shape: tuple[int, int], checkpoint: int) -> int:
-    """Pictures a step that take at most 60 % of the card's free memory, a power of two up to 128, from the peak of two."""
+    """The batch that takes at most 60 % of the free memory, a power of two up to 128, by the peak for two pictures."""
     free, _ = torch.cuda.mem_get_info()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
@@ -152,14 +158,18 @@ def train(out: Path, kind: str, minutes: float, smoke: bool, clips: Path, seed: 
     found, config = unpack(clips), SHAPES[kind]
     if smoke:
         widths = (SMOKE["hidden"],) * len(config.hidden)
-        config = replace(config, steps=SMOKE["steps"], hidden=widths, prior=SMOKE["prior"] * bool(config.prior))
+        config = replace(
+            config, steps=SMOKE["steps"], hidden=widths, prior=SMOKE["prior"] * bool(config.prior)
+        )
     torch.manual_seed(seed)
     rng, checkpoint = np.random.default_rng(seed), 0 if kind == "vowel" else 4
     pictures, model = Pictures(found, kind, device), Glow(config)
-    train_rows, valid_rows = pictures.rows["train"], pictures.rows["valid"][:LOOKED_AT]
-    model.initialise(pictures.of(rng.choice(train_rows, 64)).cpu())
+    train_rows, valid_rows = pictures.rows["train"], pictures.rows["valid"][:EVAL_PICTURES]
+    initialise(model, pictures.of(rng.choice(train_rows, 64)).cpu())
     model.to(device)
-    batch = 2 if smoke else largest_batch(model, observation_of((config.side, config.frames)).shape, checkpoint)
+    batch = (
+        2 if smoke else largest_batch(model, observation_of((config.side, config.frames)).shape, checkpoint)
+    )
     if not smoke:
         model.through = torch.compile(model.through)
         torch.backends.cuda.matmul.allow_tf32 = False
@@ -169,9 +179,9 @@ def train(out: Path, kind: str, minutes: float, smoke: bool, clips: Path, seed: 
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
     levels = pictures.of(valid_rows)
     out.mkdir(parents=True, exist_ok=True)
-    # What was spent until now, and half a minute to look, sample and save at the end, is part of the time.
+    # The time until now is part of the limit, and so is half a minute at the end to evaluate, sample and save.
     start, end = time.monotonic(), began + 60 * minutes - (1 if smoke else 40)
-    heard, order, step, looked = [], [], 0, start
+    recent, order, step, evaluated = [], [], 0, start
     print(
         f"{sum(weight.numel() for weight in model.parameters()):,} parameters, batches of {batch} on {device}",
         flush=True,
@@ -194,27 +204,32 @@ def train(out: Path, kind: str, minutes: float, smoke: bool, clips: Path, seed: 
             if torch.isfinite(norm):
                 optimizer.step()
                 keep = min(AVERAGE, (step + 1) / (step + 10))
-                torch._foreach_lerp_(list(average.parameters()), [w.detach() for w in model.parameters()], 1 - keep)
+                torch._foreach_lerp_(
+                    list(average.parameters()), [w.detach() for w in model.parameters()], 1 - keep
+                )
             optimizer.zero_grad(set_to_none=True)
-            heard.append(bits.detach())
+            recent.append(bits.detach())
             step += 1
-            if time.monotonic() - looked > 20 or step == 1:
+            if time.monotonic() - evaluated > 20 or step == 1:
                 valid = mean_bits(average, levels, batch)
                 if valid < least:
                     best, least = deepcopy(average), valid
-                speed = batch * len(heard) / (time.monotonic() - looked)
+                speed = batch * len(recent) / (time.monotonic() - evaluated)
                 log.writerow(
                     [
                         step,
-                        f"{torch.stack(heard).mean().item():.4f}",
+                        f"{torch.stack(recent).mean().item():.4f}",
                         f"{valid:.4f}",
                         f"{speed:.1f}",
                         f"{now - start:.0f}",
                     ]
                 )
                 file.flush()
-                print(f"step {step}: bits {valid:.3f} on validation speakers, {speed:.0f} pictures/s", flush=True)
-                heard, looked = [], time.monotonic()
+                print(
+                    f"step {step}: bits {valid:.3f} on validation speakers, {speed:.0f} pictures/s",
+                    flush=True,
+                )
+                recent, evaluated = [], time.monotonic()
     if mean_bits(average, levels, batch) < least:
         best = average
     about = found["about"] | {
@@ -223,7 +238,12 @@ def train(out: Path, kind: str, minutes: float, smoke: bool, clips: Path, seed: 
         "speakers": {name: sorted(set(found["speakers"][rows])) for name, rows in pictures.rows.items()},
         "segments": {name: len(rows) for name, rows in pictures.rows.items()},
         "glow": asdict(config),
-        "profile": {"batch": batch, "learning_rate": RATES[kind], "average": AVERAGE, "checkpoint": checkpoint},
+        "profile": {
+            "batch": batch,
+            "learning_rate": RATES[kind],
+            "average": AVERAGE,
+            "checkpoint": checkpoint,
+        },
         "seed": seed,
         "steps": step,
         "pictures": step * batch,
@@ -233,7 +253,8 @@ def train(out: Path, kind: str, minutes: float, smoke: bool, clips: Path, seed: 
     }
     best.through = through  # not compiled: any batch
     if best.axes:
-        best.fit_axes(pictures.of(rows) for rows in np.array_split(train_rows, math.ceil(len(train_rows) / 64)))
+        batches = np.array_split(train_rows, math.ceil(len(train_rows) / 64))
+        fit_last_prior(best, (pictures.of(rows) for rows in batches))
     save_model(out, best, about, SHARD)
     samples = best.inverse(torch.randn(48, config.size, device=device)).cpu()
     metrics = {
@@ -247,7 +268,9 @@ def train(out: Path, kind: str, minutes: float, smoke: bool, clips: Path, seed: 
     (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     write_png(out / "samples.png", torch.cat([samples, levels[:48].cpu()]))
     name = "speech-gpu" if kind == "vowel" else "paper-speech"
-    print(f"{metrics}\nAll of {out} belongs in models/{name}/; then: vowelflow measure {name} --root LIBRISPEECH")
+    print(
+        f"{metrics}\nAll of {out} belongs in models/{name}/; then: vowelflow measure {name} --root LIBRISPEECH"
+    )
 
 
 @torch.no_grad()
@@ -260,7 +283,8 @@ def mean_bits(model: Glow, y: torch.Tensor, batch: int) -> float:
 def write_png(path: Path, pictures: torch.Tensor, columns: int = 24) -> None:
     """Pictures ``(n, 1, side, frames)``, low frequencies at the bottom, as one gray PNG."""
     tiles = np.pad(
-        (pictures[:, 0].flip(1).clamp(0, 1) * 255).byte().numpy(), ((0, -len(pictures) % columns), (0, 4), (0, 4))
+        (pictures[:, 0].flip(1).clamp(0, 1) * 255).byte().numpy(),
+        ((0, -len(pictures) % columns), (0, 4), (0, 4)),
     )
     rows = tiles.reshape(-1, columns, *tiles.shape[1:]).transpose(0, 2, 1, 3)
     page = rows.reshape(rows.shape[0] * rows.shape[1], -1)
@@ -271,12 +295,17 @@ def write_png(path: Path, pictures: torch.Tensor, columns: int = 24) -> None:
     lines = np.pad(page, ((0, 0), (1, 0))).tobytes()  # a 0 before each line: no filter
     header = struct.pack(">IIBBBBB", page.shape[1], page.shape[0], 8, 0, 0, 0, 0)
     path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(lines))
+        + chunk(b"IEND", b"")
     )
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("out", help="a folder; or pack, to write the file of clips")
     parser.add_argument("kind", nargs="?", choices=sorted(SHAPES), default="vowel")
     parser.add_argument("minutes", nargs="?", type=float, default=8.0)

@@ -1,32 +1,39 @@
-"""What every module shares: the time grid of the study, errors, and how files are written. Needs nothing but Python."""
+"""What every module shares: the time grid, errors, files and folders. Imports nothing heavy."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 RATE = 16_000  # Hz, of every sound in the study
 FRAMES = 288  # frames of 1 ms in a padded picture
-LONGEST = RATE  # samples: a segment of more than a second is no vowel to be seen as one
+LONGEST = RATE  # samples; longer segments are not taken for single vowels
 HOP = 16  # samples between frames
-FFT = 512  # samples that the transform of a frame takes
-LEAD = FFT // 2 - HOP // 2  # samples that frames see before the first and after the last of a segment
+FFT = 512  # samples in the transform of a frame
+LEAD = FFT // 2 - HOP // 2  # samples before and after a segment that its frames include
 
 
 class InputError(ValueError):
-    """Something a user gave is not usable; the message names it and the remedy."""
+    """Input is not usable; the message names it and the remedy."""
+
+
+class OtherTrainingError(InputError):
+    """A folder holds a training that cannot be resumed with these settings."""
 
 
 class TrainingError(RuntimeError):
-    """Training cannot go on; the message says why and what is saved."""
+    """Training cannot continue; the message says why and what is saved."""
 
 
 def save_atomically(path: Path, write: Callable[[Path], object]) -> Path:
-    """Write a file under a temporary name beside ``path``, then rename it there.
+    """Write a file under a temporary name in the same folder, then rename it to ``path``.
 
-    A reader sees the old file or the new one, never half of one.
+    Readers see the old file or the complete new one.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,14 +43,45 @@ def save_atomically(path: Path, write: Callable[[Path], object]) -> Path:
     try:
         write(temporary)
         with open(temporary, "rb") as file:
-            os.fsync(file.fileno())  # a machine that loses power must not keep the name without the content
-        os.chmod(temporary, 0o644)  # mkstemp makes files nobody else can read
+            os.fsync(file.fileno())  # after a power failure, the name must not exist without the content
+        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner can read
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     return path
 
 
+@contextmanager
+def locked(folder: Path, work: str) -> Iterator[None]:
+    """Hold a lock on a folder for one kind of work. It ends with the process, also if this is killed.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise InputError(f"another {work} runs in {folder}; wait for it, or use another folder") from None
+
+
 def frames_in(samples):
-    """Frames of 1 ms that so many samples take, begun ones included; a number, or a column of them."""
+    """The number of 1 ms frames in ``samples`` (a number or an array), rounded up."""
     return -(-samples // HOP)
+
+
+def repository() -> Path:
+    """The study's folder: the working folder or a parent, or the checkout that this package is installed from.
+
+    If none of these is a checkout, the working folder.
+    """
+    for folder in (Path.cwd(), *Path.cwd().parents, Path(__file__).resolve().parents[2]):
+        if (folder / "notebooks").is_dir() and (folder / "_config.yml").is_file():
+            return folder
+    return Path.cwd()
+
+
+def build_folder(build: str | Path | None = None) -> Path:
+    """``build``, or VOWELFLOW_BUILD, or ``build/``; relative paths start at the repository."""
+    return repository() / (build or os.environ.get("VOWELFLOW_BUILD") or "build")

@@ -1,6 +1,6 @@
-"""Codes, and ways to move between them: the one direction, line, great circle and random step of the project.
+"""Codes, and ways to move between them: direction, line, great circle and random step.
 
-All is plain vector arithmetic on ``(n, d)``, so it takes codes and flattened pictures alike.
+All functions take codes and flattened pictures alike, as vectors ``(n, d)``.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ class Code:
 
     Attributes:
         flat: ``(n, size)``, coarsest scale first.
-        top_size: how many of the first numbers are the top code.
-        image: the dequantized pictures ``(n, 1, side, frames)`` they encode, where they encode any.
+        top_size: length of the top code, the first numbers of each code.
+        image: the dequantized pictures ``(n, 1, side, frames)`` of these codes; None after arithmetic.
     """
 
     flat: torch.Tensor
@@ -29,16 +29,14 @@ class Code:
 
     @property
     def top(self) -> torch.Tensor:
-        """The coarsest scales, ``(n, top_size)``: about what the paper's implementation calls the code."""
+        """The coarsest scales ``(n, top_size)``, about what the paper's implementation calls the code."""
         return self.flat[:, : self.top_size]
 
     def __len__(self) -> int:
         return len(self.flat)
 
     def __getitem__(self, rows) -> Code:
-        if not isinstance(rows, slice):
-            rows = np.atleast_1d(rows)
-            rows = torch.as_tensor(rows if rows.size else rows.astype(int))
+        rows = torch.from_numpy(np.atleast_1d(np.arange(len(self))[rows]))
         return Code(self.flat[rows], self.top_size, None if self.image is None else self.image[rows])
 
     def __add__(self, other) -> Code:
@@ -52,22 +50,18 @@ class Code:
 
     __rmul__ = __mul__
 
-    def mean(self) -> Code:
-        """The mean code, as a code of one."""
-        return Code(self.flat.mean(0, keepdim=True), self.top_size)
-
 
 def _numbers(other):
     return other.flat if isinstance(other, Code) else other
 
 
 def vectors(codes: Code | torch.Tensor | np.ndarray) -> torch.Tensor:
-    """The numbers ``(n, d)`` of codes, or of pictures ``(n, ...)``, flattened."""
+    """Codes ``(n, d)``, or pictures ``(n, ...)``, as vectors ``(n, d)``."""
     return torch.as_tensor(_numbers(codes)).flatten(1)
 
 
 def random_code(n: int, size: int, seed: int = 0) -> torch.Tensor:
-    """Standard normal codes ``(n, size)``; a code depends on (seed, its place), not on ``n``."""
+    """Standard normal codes ``(n, size)``; each depends on ``seed`` and its row, not on ``n``."""
     codes = np.empty((n, size), dtype=np.float32)
     for row in range(n):
         np.random.default_rng([seed, row]).standard_normal(dtype=np.float32, out=codes[row])
@@ -75,7 +69,7 @@ def random_code(n: int, size: int, seed: int = 0) -> torch.Tensor:
 
 
 def direction(source, target) -> torch.Tensor:
-    """Displacement of class means, target minus source, ``(1, d)`` (paper, sections 4.4 and 4.5).
+    """Mean of the target class minus mean of the source class, ``(1, d)`` (paper, sections 4.4 and 4.5).
 
     Raises:
         InputError: an empty class, or numbers that are not finite.
@@ -89,19 +83,17 @@ def direction(source, target) -> torch.Tensor:
 
 
 def line(start, end, points: int = 7) -> torch.Tensor:
-    """Straight line from one vector ``(1, d)`` to another, ends included: ``(points, d)``."""
+    """Straight line ``(points, d)`` between vectors ``(1, d)``, ends included."""
     return torch.lerp(vectors(start), vectors(end), torch.linspace(0, 1, points)[:, None])
 
 
 def great_circle(start, end, points: int = 7, shares=None) -> torch.Tensor:
-    """Spherical interpolation between ``(1, d)`` vectors: the same ends as ``line``, but the norm does not sag.
+    """Spherical interpolation between vectors ``(1, d)`` at ``points`` even steps, or at ``shares``.
 
-    The midpoint of two independent standard normal codes has half of their squared norm; on the great circle it keeps
-    it (Shoemake 1985). At ``shares`` of the way, or at ``points`` even ones.
+    Halfway on a line, independent normal codes have half the squared norm; here they keep it (Shoemake 1985).
     """
     start, end = vectors(start).double(), vectors(end).double()
-    share = torch.linspace(0, 1, points) if shares is None else torch.as_tensor(shares)
-    share = share.double()[:, None]
+    share = (torch.linspace(0, 1, points) if shares is None else torch.as_tensor(shares)).double()[:, None]
     cosine = (start * end).sum() / (start.norm() * end.norm())
     angle = torch.acos(cosine.clamp(-1, 1))
     if angle < 1e-6:
@@ -111,6 +103,6 @@ def great_circle(start, end, points: int = 7, shares=None) -> torch.Tensor:
 
 
 def random_direction(like: torch.Tensor, seed: int = 0) -> torch.Tensor:
-    """A random direction of the same norm, the null of every direction."""
+    """A random direction of the same norm, to compare any direction with."""
     noise = torch.randn(like.shape, generator=torch.Generator().manual_seed(seed))
     return noise * (like.norm() / noise.norm())

@@ -1,9 +1,8 @@
-"""Readers: folders of labelled speech -> Corpus. ``load_corpus`` is the one way in.
+"""Readers: folders of labelled speech -> Corpus, through ``load_corpus``.
 
-``layouts`` says what utterances a folder holds. What follows is the same for all corpora: labels
-are checked against the sound, segments are cut, and their clips go to a file in the cache folder,
-which is used from then on until a file of the folder or this code changes. What cannot be used is
-counted and told, never dropped in silence.
+``layouts`` finds the utterances of a folder. The rest is the same for all corpora: labels are checked
+against the sound, and clips are written to a file in the cache folder, which is used until the folder or
+``VERSION`` changes. Everything that cannot be used is counted and reported.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import stat
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -20,160 +18,146 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import soundfile
+from tqdm import tqdm
 
 from . import layouts
-from .clips import VERSION, cached_clips, cut, read_clips
-from .corpus import (
-    ALL_VOWELS,
-    HOP,
-    LONGEST,
-    RATE,
-    VOWELS,
-    Corpus,
-    InputError,
-    cache_dir,
-    join,
-    split_by_speaker,
-)
+from .base import HOP, LONGEST, RATE, InputError
+from .corpus import ALL_VOWELS, VOWELS, Corpus, cache_dir, join, split_by_speaker
 from .fetch import can_be_fetched, fetch_sample
 from .klatt import klatt_corpus
-from .layouts import Utterance, known_phones, plain_label, told_within, within
+from .layouts import Utterance
+from .store import VERSION, cached_clips, cut, read_clips
 
+ROOTS = {name: name.upper().replace("-", "_") + "_ROOT" for name in layouts.LAYOUTS}  # environment variables
 CORPORA = ("auto", *layouts.LAYOUTS, "klatt")
 LICENCES = {
     "timit": "TIMIT, LDC93S1: licensed by the Linguistic Data Consortium, not to be passed on",
     "timit-sample": "TIMIT sample, copyright 1993 Linguistic Data Consortium, Creative Commons Attribution,"
     " Non-Commercial, ShareAlike",
     "librispeech": "LibriSpeech, copyright 2014 Vassil Panayotov, CC BY 4.0",
-    "textgrid": "the user's own recordings: whoever made them decides",
+    "textgrid": "the user's own recordings: the owner decides",
 }
 OTHERS = "other phones and silences"
-MOST_FILES = 200_000  # without a label among them, a folder is the wrong one
-SLACK = 0.1  # s that labels and sound may end apart
+MOST_FILES = 200_000  # a folder with so many files and no label among them is the wrong one
+SLACK = 0.1  # s between the end of the labels and the end of the sound
 LONGEST_HOURS = 4  # of one recording
-LOUDEST = 1e6  # times full scale: beyond it a file of floats holds no sound
-
-
-# ---- the one way in
+LOUDEST = 1e6  # times full scale: larger samples in a file of floats are not sound
 
 
 def load_corpus(name: str = "auto", root: str | Path | None = None, phones="five") -> Corpus:
     """Load a corpus by name.
 
     Args:
-        name: one of ``CORPORA``, or several with plus signs: ``timit-sample+librispeech``.
-            ``auto`` takes the first that is there, or can be had, of timit, timit-sample and
-            klatt, and says in ``Corpus.note`` which and why; a named corpus never falls back.
-        root: the folder of the recordings, or a file of clips that was saved from it; several,
-            in the order of the names, with ``os.pathsep`` between them. Without it an environment
-            variable names it: ``TIMIT_ROOT``, ``TIMIT_SAMPLE_ROOT``, ``LIBRISPEECH_ROOT``,
-            ``TEXTGRID_ROOT``. The sample of TIMIT is fetched if need be.
-        phones: labels of the segments to keep: ``five``, the paper's; ``all`` vowels; or labels,
-            in a sequence or with commas between them.
+        name: one of ``CORPORA``, or several joined by plus signs: ``timit-sample+librispeech``. ``auto``
+            takes the first available of timit, timit-sample and klatt; ``Corpus.note`` says which and why.
+        root: the folder of the recordings, or a file saved from it by ``vowelflow corpus --save``. For
+            several corpora, one each in the same order, separated by ``os.pathsep``. By default an
+            environment variable names it: ``TIMIT_ROOT``, ``TIMIT_SAMPLE_ROOT``, ``LIBRISPEECH_ROOT``,
+            ``TEXTGRID_ROOT``. The sample of TIMIT is downloaded if necessary.
+        phones: labels of the segments to keep: ``five``, the paper's; ``all`` vowels; or a sequence of
+            labels, or labels separated by commas.
 
     Raises:
         InputError: unknown name, or no usable speech in the folder.
     """
     names, wanted = name.split("+"), wanted_phones(phones)
     if len(names) > 1:
-        if len(set(names)) < len(names) or "auto" in names:
-            raise InputError(f"{name!r} cannot be joined: name each corpus once, and none of them auto")
-        roots = root if isinstance(root, list | tuple) else str(root or os.pathsep * (len(names) - 1)).split(os.pathsep)
-        if len(roots) != len(names):
-            raise InputError(
-                f"{len(names)} corpora, but {len(roots)} folders; give one each, {os.pathsep!r} between,"
-                f" and nothing for klatt, as in DIR{os.pathsep}"
-            )
-        return join([load_corpus(one, place or None, wanted) for one, place in zip(names, roots)])
+        return _joined(names, root, wanted)
     if name not in CORPORA:
         raise InputError(f"no corpus {name!r}; there are {', '.join(CORPORA)}, and several with + between")
     if name == "auto":
-        return _first_there_is(root, wanted)
+        return _first_available(root, wanted)
+    if name == "klatt" and root:
+        raise InputError(f"klatt is generated and takes no folder, but root is {root}; leave root out")
     if name == "klatt":
-        if root:
-            raise InputError(f"klatt is generated and takes no folder, but root is {root}; leave root out")
-        return _kept(klatt_corpus(), wanted)
-    place = Path(root or _usual_place(name) or _fetched(name)).expanduser()
-    return _kept(_saved(place, name, wanted) if place.is_file() else _read(name, place, wanted), wanted)
-
-
-def _kept(corpus: Corpus, wanted: list[str]) -> Corpus:
-    """The segments with wanted labels; a label that none has is a problem, unless all vowels were asked for."""
-    kept = corpus.filter(phone=wanted)
-    if not len(kept):
-        raise InputError(f"{corpus.name} has no segment labelled {', '.join(wanted)}; ask for other labels")
-    missing = sorted(set(wanted) - set(kept.table.phone)) if wanted != list(ALL_VOWELS) else []
-    return replace(kept, problems=[*corpus.problems, *(f"no segment is labelled {label!r}" for label in missing)])
+        corpus = klatt_corpus()
+    else:
+        place = root or _found(name) or (fetch_sample(LICENCES[name]) if name == "timit-sample" else None)
+        if not place:
+            hint = f"give root (--root DIR, or ROOT=DIR with make), or set {ROOTS[name]}"
+            raise InputError(f"{name} needs the folder of its recordings: {hint}")
+        place = Path(place).expanduser().absolute()
+        corpus = (_read_saved if place.is_file() else _read_folder)(place, name, wanted)
+    found = corpus.filter(phone=wanted)
+    if not len(found):
+        raise InputError(f"{name} has no segment labelled {', '.join(wanted)}; ask for other labels")
+    missing = sorted(set(wanted) - set(found.table.phone)) if wanted != list(ALL_VOWELS) else []
+    problems = [f"no segment is labelled {label!r}" for label in missing]
+    return replace(found, problems=[*corpus.problems, *problems])
 
 
 def wanted_phones(phones) -> list[str]:
     """``five``, ``all``, or labels -> a list of labels."""
     if isinstance(phones, str):
-        named = {"five": VOWELS, "all": ALL_VOWELS}
-        phones = [label for part in phones.split(",") for label in named.get(part.strip().lower(), [part])]
-    labels = list(dict.fromkeys(map(plain_label, phones)))
+        sets = {"five": VOWELS, "all": ALL_VOWELS}
+        phones = [label for part in phones.split(",") for label in sets.get(part.strip().lower(), [part])]
+    labels = list(dict.fromkeys(map(layouts.plain_label, phones)))
     if not labels or not all(labels):
         raise InputError(f"phones={phones!r} names no label; give five, all, or labels such as aa,iy")
     return labels
 
 
-def _variable(name: str) -> str:
-    """The environment variable that may name a corpus's folder."""
-    return name.upper().replace("-", "_") + "_ROOT"
+def _joined(names: list[str], root, wanted: list[str]) -> Corpus:
+    if len(set(names)) < len(names) or "auto" in names:
+        raise InputError(f"{'+'.join(names)} cannot be joined: name each corpus once, and none auto")
+    roots = root or os.pathsep * (len(names) - 1)
+    roots = roots if isinstance(roots, list | tuple) else str(roots).split(os.pathsep)
+    if len(roots) != len(names):
+        hint = f"give one each, {os.pathsep!r} between, and nothing for klatt, as in DIR{os.pathsep}"
+        raise InputError(f"{len(names)} corpora, but {len(roots)} folders; {hint}")
+    return join([load_corpus(name, place or None, wanted) for name, place in zip(names, roots)])
 
 
-def _usual_place(name: str) -> str | Path | None:
-    variable = _variable(name)
-    given = os.environ.get(variable)
+def _found(name: str) -> Path | None:
+    """The folder of a corpus on this machine: named by an environment variable, or downloaded before."""
+    given, cached = os.environ.get(ROOTS[name]), cache_dir() / "timit-sample"
     if given and not Path(given).expanduser().exists():
-        raise InputError(f"{variable} names {given}, which is not there; correct it or unset it")
-    cached = cache_dir() / "timit-sample"
-    return given or (cached if name == "timit-sample" and cached.is_dir() else None)
+        raise InputError(f"{ROOTS[name]} names {given}, which is not there; correct it or unset it")
+    return Path(given) if given else cached if name == "timit-sample" and cached.is_dir() else None
 
 
-def _fetched(name: str) -> Path:
-    if name == "timit-sample":
-        return fetch_sample(LICENCES[name])
-    raise InputError(
-        f"{name} needs the folder of its recordings: give root (--root DIR, or ROOT=DIR with make),"
-        f" or set {_variable(name)}"
-    )
-
-
-def _first_there_is(root, wanted) -> Corpus:
+def _first_available(root, wanted: list[str]) -> Corpus:
+    name, reason = "klatt", "synthetic, since neither TIMIT nor its sample is here or could be fetched"
     if root:
-        place = Path(root).expanduser()
+        place = Path(root).expanduser().absolute()
         name = read_clips(place).name if place.is_file() else _recognised(place, survey(place)[0])
-        return replace(load_corpus(name, root, wanted), note=f"auto: root was given and holds {name}")
-    for name in ("timit", "timit-sample"):
-        if _usual_place(name):
-            return replace(load_corpus(name, None, wanted), note=f"auto: {name} was found on this machine")
-    if can_be_fetched():
+        reason = f"root was given and holds {name}"
+    elif found := next(filter(_found, ("timit", "timit-sample")), None):
+        name, reason = found, f"{found} was found on this machine"
+    elif can_be_fetched():
         try:
             fetch_sample(LICENCES["timit-sample"])
-            return replace(load_corpus("timit-sample", None, wanted), note="auto: the sample of TIMIT was fetched")
+            name, reason = "timit-sample", "the sample of TIMIT was fetched"
         except InputError as error:
             print(error, file=sys.stderr)
-    note = (
-        "auto: neither TIMIT nor its sample is on this machine or could be fetched, so the synthetic corpus stands in"
-    )
-    return replace(load_corpus("klatt", None, wanted), note=note)
+    return replace(load_corpus(name, root, wanted), note=f"auto: {reason}")
 
 
 def _recognised(root: Path, files: dict[str, list[Path]]) -> str:
-    """Which corpus a folder with these files holds."""
+    """The name of the corpus in a folder with these files."""
     if files[".phn"]:
-        small = any(re.fullmatch(r"dr\d-\w+", path.parent.name.lower()) for path in files[".phn"])
-        return "timit-sample" if small else "timit"
+        sample = any(re.fullmatch(r"dr\d-\w+", path.parent.name.lower()) for path in files[".phn"])
+        return "timit-sample" if sample else "timit"
     if files[".textgrid"]:
-        return "librispeech" if layouts.speaker_lists(files) else "textgrid"
+        return "librispeech" if layouts.named(files, "speakers.txt") else "textgrid"
     raise InputError(f"{root}: holds none of {', '.join(layouts.LAYOUTS)}; give the corpus's folder")
 
 
-# ---- from a folder to a corpus
+def _read_saved(path: Path, name: str, wanted: list[str]) -> Corpus:
+    """The corpus in a file that was saved from another folder or machine."""
+    corpus = read_clips(path)
+    if corpus.name != name:
+        raise InputError(f"{path} holds {corpus.name}, not {name}")
+    saved = set(corpus.sounds[name].labels)
+    if missing := set(wanted) - saved:
+        raise InputError(f"{path} was saved without {', '.join(sorted(missing))}; save it again with them")
+    left_out = corpus.left_out.copy()
+    left_out.loc[left_out.phone.isin(saved - set(wanted)), "reason"] = OTHERS
+    return replace(corpus, note=f"named by the user, read from {path.name}", left_out=left_out)
 
 
-def _read(name: str, root: Path, wanted: list[str]) -> Corpus:
+def _read_folder(root: Path, name: str, wanted: list[str]) -> Corpus:
     """The corpus in a folder, from the cache if nothing has changed since it was read."""
     files, stamps, problems = survey(root)
     key = hashlib.sha256(repr((name, wanted, stamps, problems, VERSION)).encode()).hexdigest()[:16]
@@ -183,220 +167,164 @@ def _read(name: str, root: Path, wanted: list[str]) -> Corpus:
     return replace(corpus, note=f"named by the user, read from {root.resolve().name}")
 
 
-def _saved(path: Path, name: str, wanted: list[str]) -> Corpus:
-    """The corpus in a file of clips that was saved elsewhere."""
-    try:
-        corpus = read_clips(path)
-    except InputError as error:
-        raise InputError(f"{error}, or give the folder with the recordings, unpacked") from None
-    if corpus.name != name:
-        raise InputError(f"{path} holds {corpus.name}, not {name}")
-    if missing := set(wanted) - set(corpus.sounds[name].labels):
-        raise InputError(f"{path} was saved without {', '.join(sorted(missing))}; save it again with these labels")
-    left_out = corpus.left_out.copy()
-    left_out.loc[left_out.phone.isin(set(corpus.sounds[name].labels) - set(wanted)), "reason"] = OTHERS
-    return replace(corpus, note=f"named by the user, read from {path.name}", left_out=left_out)
-
-
 def survey(root: Path) -> tuple[dict[str, list[Path]], list, list[str]]:
-    """The files below a folder by suffix in lower case; the size and time of each; what could not be opened.
+    """The visible files in a folder by suffix in lower case; name, size and times of each; and problems.
 
-    Links that lead out of it are followed, those to folders inside are not: they are met under their
-    own name. Names that begin with a dot are passed over.
+    Links to folders inside are not followed, since these are read under their own names.
     """
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give the folder of the corpus as root")
-    files, stamps, problems, entered, count = defaultdict(list), [], [], set(), 0
-    home = os.path.realpath(root)
+    files, stamps, problems, entered, home = defaultdict(list), [], [], set(), root.resolve()
 
-    def complain(error: OSError) -> None:
-        problems.append(f"{within(root, error.filename)}: cannot be opened ({error.strerror}); passed over")
+    def report(error: OSError) -> None:
+        problems.append(f"{error.filename}: cannot be opened ({error.strerror}); skipped")
 
-    for folder, inner, names in os.walk(root, onerror=complain, followlinks=True):
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in entered:
+    def visible(path: Path) -> bool:
+        if not path.name.isprintable():
+            problems.append(f"{str(path)!r}: its name cannot be printed; rename it")
+        return path.name.isprintable() and not path.name.startswith(".")
+
+    for folder, inner, names in os.walk(root, onerror=report, followlinks=True):
+        here, real = Path(folder), os.path.realpath(folder)
+        if real in entered:
             inner.clear()
             continue
-        entered.add((status.st_dev, status.st_ino))
-        here = Path(folder)
-        for name in (name for name in [*inner, *names] if not name.isprintable()):
-            problems.append(f"{within(root, here)}: letters of the name {name!r} cannot be shown; rename it")
-        inner[:] = sorted(name for name in inner if _plain(name) and not _leads_back(here / name, home))
-        stamps.append(within(root, here))
-        for name in sorted(filter(_plain, names)):
-            try:
-                status = os.stat(os.path.join(folder, name))
-            except OSError as error:
-                complain(error)
+        entered.add(real)
+        links = {name for name in inner if os.path.islink(here / name)}
+        inside = {name for name in links if (here / name).resolve().is_relative_to(home)}
+        inner[:] = sorted(name for name in inner if visible(here / name) and name not in inside)
+        stamps.append(here.relative_to(root).as_posix())
+        for path in filter(visible, (here / name for name in sorted(names))):
+            if not os.path.isfile(path):  # a broken link, a device or a pipe
+                problems.append(f"{path}: no file that can be opened; skipped")
                 continue
-            if not stat.S_ISREG(status.st_mode):
-                problems.append(f"{within(root, here / name)}: a device or pipe, no file; passed over")
-                continue
-            files[os.path.splitext(name)[1].lower()].append(here / name)
-            stamps.append((name, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
-        count += len(names)
-        if count > MOST_FILES and not any(files[suffix] for suffix in layouts.LABELS):
-            raise InputError(f"{root}: more than {MOST_FILES:,} files and no labels yet; give the corpus's own folder")
-    return files, stamps, problems
+            status = path.stat()
+            files[path.suffix.lower()].append(path)
+            stamps.append((path.name, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+        if len(stamps) > MOST_FILES and not any(files[suffix] for suffix in layouts.LABELS):
+            raise InputError(f"{root}: more than {MOST_FILES:,} files, none with labels; give another folder")
+    return files, stamps, _relative(problems, root)
 
 
-def _plain(name: str) -> bool:
-    return not name.startswith(".") and name.isprintable()
-
-
-def _leads_back(folder: Path, home: str) -> bool:
-    return folder.is_symlink() and Path(os.path.realpath(folder)).is_relative_to(home)
+def _relative(problems: list[str], root: Path) -> list[str]:
+    """Problems with the paths of files relative to ``root``, so that they do not name the user's folders."""
+    return [problem.replace(f"{root}{os.sep}", "") for problem in problems]
 
 
 def _rows(root: Path, files: dict, about: dict) -> Iterator[tuple[dict, np.ndarray]]:
-    """Rows and clips of all utterances, one after another; fills ``about`` with what happened.
-
-    Raises:
-        InputError: nothing that looks like this corpus, or no segment with a wanted label.
-    """
-    from tqdm import tqdm
-
-    name, wanted, problems, left_out = about["name"], about["labels"], about["facts"]["problems"], Counter()
-    if name.startswith("timit") and files[".phn"] and (found := _recognised(root, files)) != name:
-        raise InputError(f"{root}: holds {found}, not {name}, and its licence is another; use {found}")
-    labels, parse, unlabelled = layouts.LAYOUTS[name](root, files, problems)
-    speakers, seen, found, kept = [], {}, Counter(), 0
-    for path in tqdm(labels, desc=name, unit="utterance", leave=False, disable=None):
+    """Rows and clips of all segments; adds ``left_out``, ``split`` and problems to ``about``."""
+    name, wanted, problems = about["name"], about["labels"], about["facts"]["problems"]
+    if name.startswith("timit") and files[".phn"] and (other := _recognised(root, files)) != name:
+        raise InputError(f"{root}: holds {other}, not {name}, and its licence is another; use {other}")
+    suffix, key, parse = layouts.LAYOUTS[name](root, files, problems)
+    if not files[suffix]:
+        raise InputError(f"{root}: no {suffix} file in it or below; give the folder with labels and sounds")
+    find_sound, unlabelled = layouts.pair_sounds(files, suffix, key)
+    speakers, used, labels, left_out, count = [], {}, Counter(), Counter(), 0
+    for path in tqdm(files[suffix], desc=name, unit="utterance", leave=False, disable=None):
         try:
-            utterance = parse(path)
-            if other := seen.get(utterance.name):
-                raise InputError(f"{path}: the same utterance as {within(root, other)}, which is used")
+            utterance = parse(path, find_sound(path))
+            if utterance.name in used:
+                raise InputError(f"{path}: the same utterance as {used[utterance.name]}, which is used")
             sound = read_sound(utterance)
-            _check_end(path, utterance, len(sound))
-            seen[utterance.name] = path
         except InputError as error:
             left_out["utterances that could not be used", "", ""] += 1
-            problems.append(f"{told_within(root, error)}; skipped")
+            problems.append(f"{error}; skipped")
             continue
+        used[utterance.name] = path
         speakers.append((utterance.speaker, utterance.sex, utterance.part))
-        found.update(label for _, _, label in utterance.phones)
-        for segment, reason in _sorted_out(utterance, sound, wanted, known_phones(name)):
-            start, end, phone = segment
+        labels.update(label for _, _, label in utterance.phones)
+        for start, end, phone, reason in _segments(utterance, sound, wanted, layouts.PHONE_SETS.get(name)):
             if reason:
                 left_out[reason, phone, utterance.sex] += 1
                 continue
-            row = {"corpus": name, "utterance": utterance.name, "speaker": utterance.speaker, "sex": utterance.sex}
-            row |= {"phone": phone, "word": _spanning(utterance.words, start, end), "start": start, "end": end}
-            row |= {"path": within(root, utterance.sound), "shared": utterance.shared}
-            kept += 1
+            middle = (start + end) // 2
+            word = next((word for first, last, word in utterance.words if first <= middle < last), "")
+            row = {"corpus": name, "utterance": utterance.name, "speaker": utterance.speaker}
+            row |= {"sex": utterance.sex, "phone": phone, "word": word, "start": start, "end": end}
+            row |= {"path": utterance.sound.relative_to(root).as_posix(), "shared": utterance.shared}
+            count += 1
             yield row, cut(sound, start, end)
-    for path in unlabelled:
-        left_out["recordings without labels", "", ""] += 1
-        problems.append(f"{within(root, path)}: no labels for this recording; skipped")
-    if not speakers:
-        some = "\n  ".join(problems[:5])
-        raise InputError(f"{root}: none of {len(labels)} utterances could be used; {len(problems)} problems:\n  {some}")
-    if not kept:
-        most = ", ".join(f"{label} {count}" for label, count in found.most_common(30) if label) or "all empty"
-        raise InputError(
-            f"{root}: no segment labelled {', '.join(wanted)}; its labels are {most}. Ask for some of them, with commas"
-            " between, or check that it is the right folder"
-        )
+    if unlabelled:
+        left_out["recordings without labels", "", ""] = len(unlabelled)
+    problems += [f"{path}: no labels for this recording; skipped" for path in unlabelled]
+    problems[:] = _relative(problems, root)
+    if not count:
+        most = ", ".join(f"{label} {number}" for label, number in labels.most_common(30) if label) or "none"
+        reason = f"no segment labelled {', '.join(wanted)}; its labels are {most}; {len(problems)} problems:"
+        raise InputError("\n  ".join([f"{root}: {reason}", *problems[:5]]))
     about["left_out"] = [(name, *key, count) for key, count in left_out.items()]
     about["split"] = _split(pd.DataFrame(speakers, columns=["speaker", "sex", "part"]), problems)
 
 
-def _sorted_out(utterance: Utterance, sound: np.ndarray, wanted: list[str], known: set[str] | None):
-    """Every labelled segment with the reason to leave it out, which is empty for those to keep."""
+def _segments(utterance: Utterance, sound: np.ndarray, wanted: list[str], phone_set: set[str] | None):
+    """Start, end and label of every segment, and the reason to leave it out, or an empty text."""
     phones = sorted(utterance.phones)
-    overlaps, last = set(), 0  # the place of the phone that ends last so far
-    for k in range(1, len(phones)):
-        if phones[k][0] < phones[last][1]:
-            overlaps |= {k, last}
-        last = max(k, last, key=lambda place: phones[place][1])
+    overlaps, last = set(), 0  # last: the phone that ends last so far
+    for place in range(1, len(phones)):
+        if phones[place][0] < phones[last][1]:
+            overlaps |= {place, last}
+        last = max(place, last, key=lambda one: phones[one][1])
     for place, (start, end, phone) in enumerate(phones):
-        if known is not None and phone.lower() not in known:
-            reason = "labels that are no phone of this corpus"
-        elif phone == "spn":
-            reason = "labelled spn: speech that the aligner could not label"
-        elif phone not in wanted:
-            reason = OTHERS
-        elif end - start < HOP:
-            reason = "shorter than 1 ms"
-        elif place in overlaps:
-            reason = "overlaps another label"
-        elif end > len(sound) + HOP:
-            reason = "runs past the end of the sound"
-        elif end - start > LONGEST:
-            reason = f"longer than {1000 * LONGEST // RATE} ms"
-        elif not sound[start:end].any():
-            reason = "nothing but zeros"
-        else:
-            reason = ""
-        yield (start, min(end, len(sound)), phone), reason
-
-
-def _check_end(path: Path, utterance: Utterance, length: int) -> None:
-    last = max((end for _, end, _ in utterance.phones), default=0)
-    stated = last if utterance.end is None else utterance.end
-    cut_short = stated > length + SLACK * RATE
-    if cut_short or (utterance.end is not None and stated < length - SLACK * RATE):
-        raise InputError(
-            f"{path}: labels end at {stated / RATE:.2f} s, the sound at {length / RATE:.2f} s; they are no pair, or one is cut"
-        )
+        reasons = {  # the first that applies counts
+            "labels that are no phone of this corpus": phone_set and phone.lower() not in phone_set,
+            "labelled spn: speech that the aligner could not label": phone == "spn",
+            OTHERS: phone not in wanted,
+            "shorter than 1 ms": end - start < HOP,
+            "overlaps another label": place in overlaps,
+            "runs past the end of the sound": end > len(sound) + HOP,
+            f"longer than {1000 * LONGEST // RATE} ms": end - start > LONGEST,
+            "nothing but zeros": not sound[start:end].any(),
+        }
+        reason = next((reason for reason, applies in reasons.items() if applies), "")
+        yield start, min(end, len(sound)), phone, reason
 
 
 def read_sound(utterance: Utterance) -> np.ndarray:
-    """The recording at 16 kHz: int16 as it is, or float32 where it had another format or rate.
+    """The recording at 16 kHz: unchanged int16, or float32 if the file has another format or rate.
 
     Raises:
-        InputError: a sound that cannot be read or used as it is.
+        InputError: the file cannot be read, its sound cannot be used, or it does not end with the labels.
     """
-    import soundfile
-
     path = utterance.sound
     try:
         info = soundfile.info(path)
-        if info.channels != 1:
-            raise InputError(f"{path}: {info.channels} channels; make a file of one channel, one speaker each")
-        if utterance.in_samples and info.samplerate != RATE:
-            raise InputError(f"{path}: {info.samplerate} Hz, but its labels count samples at {RATE} Hz; resample it")
-        if info.samplerate < RATE:
-            raise InputError(f"{path}: {info.samplerate} Hz; the study needs {RATE} Hz or more, record it again")
-        if not info.frames:
-            raise InputError(f"{path}: no samples, or a header that was never completed; write it anew")
-        if info.duration > LONGEST_HOURS * 3600:
-            raise InputError(f"{path}: {info.duration / 3600:.0f} hours of sound; cut it, {LONGEST_HOURS} at most")
-        plain = info.subtype == "PCM_16" and info.samplerate == RATE
-        sound, _ = soundfile.read(path, dtype="int16" if plain else "float32")
+        fits = info.samplerate == RATE if utterance.in_samples else info.samplerate >= RATE
+        if not fits or info.channels != 1 or not 0 < info.duration <= 3600 * LONGEST_HOURS:
+            rate = f"{RATE} Hz" if utterance.in_samples else f"{RATE} Hz or more"
+            found = f"{info.channels} channels, {info.samplerate} Hz, {info.duration:.4g} s"
+            wanted = f"one channel, {rate}, more than 0 s and at most {LONGEST_HOURS} hours"
+            raise InputError(f"{path}: {found}; a recording needs {wanted}")
+        unchanged = info.subtype == "PCM_16" and info.samplerate == RATE
+        sound, _ = soundfile.read(path, dtype="int16" if unchanged else "float32")
     except (soundfile.LibsndfileError, OSError) as error:
         reason = getattr(error, "error_string", None) or error.strerror
-        raise InputError(f"{path}: not a sound that can be read ({reason}); make it a 16-bit WAV file") from None
-    if len(sound) < info.frames:
-        raise InputError(f"{path}: {len(sound)} of {info.frames} samples are there; it is cut, get it again")
-    if sound.dtype != np.int16 and not (np.abs(sound) < LOUDEST).all():  # what is not a number is not smaller
-        raise InputError(f"{path}: holds samples that are no sound: not finite, or enormous; make it again")
+        raise InputError(f"{path}: not a usable sound ({reason}); make it a 16-bit WAV file") from None
+    if len(sound) < info.frames or not (np.abs(sound) < LOUDEST).all():  # NaN is not smaller, either
+        raise InputError(f"{path}: cut, or with samples that are not finite or enormous; get it again")
     if info.samplerate > RATE:
         import librosa
 
         sound = librosa.resample(sound, orig_sr=info.samplerate, target_sr=RATE)
+    last = max((end for _, end, _ in utterance.phones), default=0) if utterance.end is None else utterance.end
+    early = utterance.end is not None and last < len(sound) - SLACK * RATE  # else the labels may end early
+    if early or last > len(sound) + SLACK * RATE:
+        ends = f"labels end at {last / RATE:.2f} s, the sound at {len(sound) / RATE:.2f} s"
+        raise InputError(f"{path}: {ends}; they are no pair, or one is cut")
     return sound
 
 
-def _spanning(words: list[tuple[int, int, str]], start: int, end: int) -> str:
-    middle = (start + end) // 2
-    return next((word for begin, stop, word in words if begin <= middle < stop), "")
-
-
 def _split(speakers: pd.DataFrame, problems: list[str]) -> dict[str, str]:
-    """Split of every speaker: as the corpus says if it names test speakers, else ``split_by_speaker``.
-
-    Where it names no valid speakers, these are cut from training.
-    """
+    """Split of every speaker: the corpus's own if it has test speakers, else from ``split_by_speaker``."""
     speakers = speakers.drop_duplicates().sort_values("speaker")
-    for speaker in speakers.speaker[speakers.speaker.duplicated()].unique():
-        problems.append(f"speaker {speaker} is said to be in several parts, or of two sexes; taken for training")
-        speakers.loc[speakers.speaker == speaker, "part"] = "train"
+    double = speakers.speaker[speakers.speaker.duplicated()].unique()
+    problems += [f"speaker {name} has several parts or two sexes; used for training" for name in double]
+    speakers.loc[speakers.speaker.isin(double), "part"] = "train"
     speakers = speakers.drop_duplicates("speaker")
     if "test" not in set(speakers.part):
         split = split_by_speaker(speakers)
-        for part in {"valid", "test"} - set(split.values()):
-            problems.append(f"no speaker is left for {part}: it takes two of a sex for test, and four for valid too")
+        missing = [part for part in ("valid", "test") if part not in split.values()]
+        problems += [f"no speaker is left for {part}: it takes four of a sex for both" for part in missing]
         return split
     split = dict(zip(speakers.speaker, speakers.part.replace("", "train")))
     if "valid" not in split.values():

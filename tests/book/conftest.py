@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from vowelflow.study import build_book, run_study
+from vowelstudy.book import build_book
+from vowelstudy.run import run_study
 
 HOME = Path(__file__).resolve().parents[2]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

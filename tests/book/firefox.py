@@ -33,7 +33,9 @@ class Firefox:
     async def value(self, expression):
         """What an expression, or the promise it gives, comes to, by way of JSON."""
         wrapped = f"Promise.resolve({expression}).then((value) => JSON.stringify(value ?? null))"
-        found = await self.ask("script.evaluate", expression=wrapped, target={"context": self.tab}, awaitPromise=True)
+        found = await self.ask(
+            "script.evaluate", expression=wrapped, target={"context": self.tab}, awaitPromise=True
+        )
         if found["type"] == "exception":
             raise RuntimeError(found["exceptionDetails"]["text"])
         return json.loads(found["result"]["value"])
@@ -49,7 +51,15 @@ class Firefox:
 @asynccontextmanager
 async def opened(program, profile):
     """A fresh Firefox with an empty profile, and errors of the console as events."""
-    command = [program, "--headless", "--no-remote", "--profile", str(profile), "--remote-debugging-port", "0"]
+    command = [
+        program,
+        "--headless",
+        "--no-remote",
+        "--profile",
+        str(profile),
+        "--remote-debugging-port",
+        "0",
+    ]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     try:
         for line in process.stderr:

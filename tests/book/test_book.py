@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from conftest import KILLS, until_done
-from vowelflow.study import build_book, load_results
+from vowelstudy.book import build_book
+from vowelstudy.results import load_results
 
 HOME = Path(__file__).resolve().parents[2]
 TOC = yaml.safe_load((HOME / "book/_toc.yml").read_text(encoding="utf-8"))
@@ -31,7 +32,9 @@ def test_every_page_is_there_and_says_what_it_was_made_from(build):
 
 
 def test_every_notebook_wrote_its_numbers(build):
-    assert [f"notebooks/{name}" for name in load_results(build)] == [p for p in CHAPTERS if p.startswith("notebooks/")]
+    assert [f"notebooks/{name}" for name in load_results(build)] == [
+        p for p in CHAPTERS if p.startswith("notebooks/")
+    ]
 
 
 def test_what_others_wrote_comes_with_their_licence(build):
@@ -48,9 +51,13 @@ class Loaded(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         attributes = dict(attributes)
-        loads = tag != "a" and not (tag == "link" and attributes.get("rel") in ("canonical", "license", "next", "prev"))
+        loads = tag != "a" and not (
+            tag == "link" and attributes.get("rel") in ("canonical", "license", "next", "prev")
+        )
         if loads:
-            self.addresses += [attributes[name] for name in ("src", "href", "srcset", "poster") if attributes.get(name)]
+            self.addresses += [
+                attributes[name] for name in ("src", "href", "srcset", "poster") if attributes.get(name)
+            ]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -68,7 +75,9 @@ def test_page_in_a_browser(server, browser, page):
     problems = []
     tab.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     tab.on("pageerror", lambda error: problems.append(str(error)))
-    tab.on("request", lambda request: problems.append(request.url) if not is_local(request.url, server) else None)
+    tab.on(
+        "request", lambda request: problems.append(request.url) if not is_local(request.url, server) else None
+    )
     tab.goto(server + page, wait_until="networkidle")
     assert tab.title()
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
@@ -78,7 +87,9 @@ def test_page_in_a_browser(server, browser, page):
     if buttons.count():
         buttons.first.click()
         sound = buttons.first.locator("xpath=following-sibling::audio")
-        assert sound.evaluate("a => new Promise(ok => { a.onended = () => ok(true); if (a.ended) ok(true); })")
+        assert sound.evaluate(
+            "a => new Promise(ok => { a.onended = () => ok(true); if (a.ended) ok(true); })"
+        )
         link = tab.locator(".vf-sound a.vf-save").first
         box = link.bounding_box()
         assert min(box["width"], box["height"]) >= 24
@@ -165,7 +176,9 @@ def test_every_link_within_the_book_leads_somewhere(build):
                 continue
             target = (page.parent / unquote(place)).resolve() if place else page
             target = target / "index.html" if target.is_dir() else target
-            if not target.is_file() or (anchor and target in read and unquote(anchor) not in read[target].anchors):
+            if not target.is_file() or (
+                anchor and target in read and unquote(anchor) not in read[target].anchors
+            ):
                 dead.append(f"{page.name}: {link}")
     assert not dead
 
@@ -173,7 +186,11 @@ def test_every_link_within_the_book_leads_somewhere(build):
 def test_the_archive_has_the_sounds_that_the_pages_play(build):
     intro = (build / "html/book/intro.html").read_text(encoding="utf-8")
     with zipfile.ZipFile(build / "html/book" / re.search(r'href="([^"]+/sounds\.zip)"', intro)[1]) as archive:
-        packed = {(name.partition("/")[0], archive.read(name)) for name in archive.namelist() if name.endswith(".wav")}
+        packed = {
+            (name.partition("/")[0], archive.read(name))
+            for name in archive.namelist()
+            if name.endswith(".wav")
+        }
     played = set()
     for page in CHAPTERS:
         text = (build / "html" / f"{page}.html").read_text(encoding="utf-8")
@@ -200,9 +217,15 @@ def test_page_without_eyes_or_mouse(server, browser, page, theme):
     tab.goto(server + page, wait_until="networkidle")
     tab.add_style_tag(content="* { animation: none !important; transition: none !important }")
     tab.evaluate("document.querySelectorAll('details').forEach((folded) => (folded.open = true))")
-    found = axe.Axe().run(tab, context="article.bd-article", options={"preload": False}).response["violations"]
+    found = (
+        axe.Axe().run(tab, context="article.bd-article", options={"preload": False}).response["violations"]
+    )
     tab.close()
-    wrong = [(one["id"], one["nodes"][0]["html"][:300]) for one in found if one["impact"] in ("critical", "serious")]
+    wrong = [
+        (one["id"], one["nodes"][0]["html"][:300])
+        for one in found
+        if one["impact"] in ("critical", "serious")
+    ]
     assert not wrong
 
 
@@ -218,7 +241,9 @@ def test_on_paper_there_is_nothing_to_press_and_night_is_day(server, browser, pa
     tab.emulate_media(media="print")
     tab.evaluate("window.dispatchEvent(new Event('beforeprint'))")
     assert tab.evaluate(background) == "rgb(255, 255, 255)"
-    controls = "button, input, select, .vf-save, .vf-play, .noUi-base, .bd-sidebar-primary, .bd-sidebar-secondary"
+    controls = (
+        "button, input, select, .vf-save, .vf-play, .noUi-base, .bd-sidebar-primary, .bd-sidebar-secondary"
+    )
     assert not [one for one in tab.locator(controls).all() if one.is_visible()]
     wide = "[...document.querySelectorAll('article table, article pre, article img')].filter((e) => e.scrollWidth > e.parentElement.clientWidth + 1).length"
     assert tab.evaluate(wide) == 0

@@ -13,10 +13,12 @@ import pytest
 import soundfile
 import torch
 
-from vowelflow import depths, evidence, page
-from vowelflow.explorer import Explorer, Place
+from vowelflow.audio import to_audio
 from vowelflow.klatt import klatt_corpus
-from vowelflow.spectrogram import to_audio
+from vowelstudy import page
+from vowelstudy.explorer import Explorer, Place
+from vowelstudy.folds import open_setting
+from vowelstudy.protocol import SMOKE
 
 from .conftest import serving
 from .firefox import opened
@@ -29,7 +31,7 @@ def explorer(tmp_path_factory):
     """The reference flow of synthetic speech, and a few of its tokens."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VOWELFLOW_BUILD", str(tmp_path_factory.mktemp("codes")))
-        return Explorer(evidence.open_bench(klatt_corpus(), "cpu-klatt", depths.SMOKE))
+        return Explorer(open_setting(klatt_corpus(), "cpu-klatt", SMOKE))
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +70,8 @@ class Tab:
     def set(self, label, value):
         """Move a control, as a reader does, and wait for the sound."""
         self.page.get_by_label(label, exact=True).evaluate(
-            "(e, value) => { e.value = value; e.dispatchEvent(new Event('input', { bubbles: true })) }", str(value)
+            "(e, value) => { e.value = value; e.dispatchEvent(new Event('input', { bubbles: true })) }",
+            str(value),
         )
         self.page.wait_for_function("!vowelflowExplorer.busy && !vowelflowExplorer.late")
 
@@ -232,7 +235,11 @@ def test_without_eyes_or_mouse(tab):
     reset(tab)
     for theme in ("light", "dark"):
         tab.page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
-        found = axe.Axe().run(tab.page, context="#explorer-app", options={"preload": False}).response["violations"]
+        found = (
+            axe.Axe()
+            .run(tab.page, context="#explorer-app", options={"preload": False})
+            .response["violations"]
+        )
         wrong = [one for one in found if one["impact"] in ("critical", "serious")]
         assert not wrong, json.dumps([(one["id"], one["nodes"][0]["html"]) for one in wrong])
 
@@ -255,7 +262,10 @@ def test_a_changed_file_is_told_and_not_used(browser, site, tmp_path):
         page = browser.new_page()
         page.goto(f"{base}book/explorer.html")
         page.wait_for_function("window.vowelflowExplorer?.problem")
-        assert "codes.bin is not the file that this page was made with" in page.locator("#explorer-app").inner_text()
+        assert (
+            "codes.bin is not the file that this page was made with"
+            in page.locator("#explorer-app").inner_text()
+        )
         page.close()
 
 
@@ -312,7 +322,9 @@ def test_in_firefox_too(address, explorer, tmp_path):
     assert np.sqrt(np.mean((picture - wanted) ** 2)) < 0.02
     assert 0.01 < np.abs(wave).max() < 0.95
     errors = [
-        e["params"]["text"] for e in events if e.get("method") == "log.entryAdded" and e["params"]["level"] == "error"
+        e["params"]["text"]
+        for e in events
+        if e.get("method") == "log.entryAdded" and e["params"]["level"] == "error"
     ]
     asked = [e["params"]["request"]["url"] for e in events if e.get("method") == "network.beforeRequestSent"]
     base = address.rsplit("/book/", 1)[0]

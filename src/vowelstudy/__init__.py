@@ -1,0 +1,12 @@
+"""vowelstudy: what the paper claims of the codes of a flow, put to the test. The flow itself is the package ``vowelflow``."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules={
+        "baselines", "book", "cards", "discriminator", "evaluation", "evidence", "experiments", "explorer", "figures", "folds", "judges", "links", "methods",
+        "page", "pairs", "protocol", "references", "results", "run", "sounds", "statistics", "tables", "vowel_judge",
+    },
+    submod_attrs={"references": ["reference_model"], "results": ["write_results"]},
+)  # fmt: skip

@@ -1,0 +1,274 @@
+"""Section 4.5: noise goes along minus the displacement from clean to noisy codes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import torch
+
+from vowelflow.audio import to_audio
+from vowelflow.glow import Glow
+from vowelflow.latent import direction, random_direction
+from vowelflow.noise import add_noise
+from vowelflow.spectrogram import batches, peaks, phases, spectrum_of
+
+from .. import judges
+from ..baselines import spectral_subtraction, wiener
+from ..folds import Fold, Tokens, codes_of
+from ..methods import flow_method, picture_method, top_method
+from ..protocol import Protocol
+from ..statistics import Comparison, calibrated, rank
+
+TRAINED, OTHERS = (
+    "white",
+    ("pink", "babble"),
+)  # noise that displacements are estimated from, and noise that they are not
+MEASURES = ("gain", "segmental_snr", "mel_cepstral")
+KINDS = {
+    "untrained flow": "untrained", "random direction": "null", "shuffled labels": "null", "pictures": "simple",
+    "spectral subtraction": "simple", "Wiener filter": "simple",
+}  # fmt: skip
+
+
+class Noisy:
+    """Noisy versions of tokens, each made once: pictures, their peaks, codes and phases."""
+
+    def __init__(self, tokens: Tokens, seed: int):
+        self.tokens, self.seed, self._cache = tokens, seed, {}
+
+    def noise(self, kind: str, snr: int):
+        """A noise for ``images`` and ``phases``, keyed by segment: white, pink, or four voices of the corpus at once."""
+        return add_noise(snr, self.seed, kind, self.tokens.corpus if kind == "babble" else None)
+
+    def pictures(self, rows: np.ndarray, kind: str, snr: int) -> torch.Tensor:
+        """``(n, 1, 288, 288)``"""
+        return torch.stack([picture for picture, _ in self._made(rows, kind, snr)])
+
+    def peaks(self, rows: np.ndarray, kind: str, snr: int) -> list[float]:
+        return [peak for _, peak in self._made(rows, kind, snr)]
+
+    def codes(self, flow: Glow, rows: np.ndarray, kind: str, snr: int) -> torch.Tensor:
+        """``(n, d)``"""
+
+        def make(missing):
+            return flow.encode(self.pictures(missing, kind, snr), self.seed).flat
+
+        return torch.stack(self._cached((id(flow), kind, snr), rows, make))
+
+    def phases(self, rows: np.ndarray, kind: str | None, snr: int | None) -> torch.Tensor:
+        """``(n, 257, 288)``; of the clean tokens if ``kind`` is None."""
+
+        def make(missing):
+            return phases(self.tokens.corpus.take(missing), None if kind is None else self.noise(kind, snr))
+
+        return torch.stack(self._cached(("phase", kind, snr), rows, make))
+
+    def power(self, rows: np.ndarray, kind: str, snr: int) -> np.ndarray:
+        """Mean power of each token's noise in each bin ``(n, 257)``, relative to the peak of the noisy picture.
+
+        Of another draw of the noise at the same level, as the pause before a vowel would give it.
+        """
+        rng, noise, found = np.random.default_rng([self.seed, 5]), self.noise(kind, snr), []
+        table = self.tokens.table
+        for row, peak in zip(rows, self.peaks(rows, kind, snr)):
+            clip = self.tokens.corpus.clip(int(row))
+            other = (
+                noise(f"pause {rng.integers(1 << 30)}", clip, table.end.iat[row] - table.start.iat[row])
+                - clip
+            )
+            found.append((spectrum_of(torch.from_numpy(other)).abs() / peak).square().mean(1).numpy())
+        return np.array(found)
+
+    def _made(self, rows: np.ndarray, kind: str, snr: int) -> list[tuple[torch.Tensor, float]]:
+        def make(missing):
+            noise = self.noise(kind, snr)
+            pictures, levels = next(batches(self.tokens.corpus.take(missing), noise, batch=len(missing)))
+            return list(zip(pictures, levels.tolist()))
+
+        return self._cached((kind, snr), rows, make)
+
+    def _cached(self, key: tuple, rows: np.ndarray, make: Callable) -> list:
+        done = self._cache.setdefault(key, {})
+        if missing := [row for row in rows if row not in done]:
+            done.update(zip(missing, make(missing)))
+        return [done[row] for row in rows]
+
+
+def denoising(
+    tokens: Tokens, folds: list[Fold], variants: dict[str, Glow], protocol: Protocol, seed: int
+) -> dict:
+    """Gain in log-spectral distance to the clean picture, dB, at steps beta chosen on fit speakers."""
+    noisy = Noisy(tokens, seed)
+    parts = [(fold, *parts_of(tokens, fold, protocol, seed)) for fold in folds]
+    evaluated, curves, chosen = [], [], []
+    middle = min(protocol.snrs, key=lambda snr: abs(snr - 10))
+    for fold, fit, tuning, evaluation in parts:
+        for snr in protocol.snrs:
+            methods = methods_of(noisy, fold, fit, TRAINED, snr, variants)
+            curve = scores(noisy, tuning, methods, TRAINED, snr, protocol.betas)
+            best = curve.groupby(["method", "beta"]).gain.mean().unstack().idxmax(axis=1)
+            chosen += [{"method": name, "snr": snr, "beta": beta} for name, beta in best.items()]
+            curves.append(curve)
+            for kind in (TRAINED, *OTHERS) if snr == middle else (TRAINED,):
+                evaluated.append(
+                    scores(noisy, evaluation, methods, kind, snr, best.to_dict(), all_measures=True)
+                )
+    table = pd.concat(evaluated, ignore_index=True)
+    null, as_well = _shuffles(noisy, parts, protocol)
+    curves = pd.concat(curves).groupby(["method", "snr", "beta"]).gain.mean()
+    means = table.groupby(["noise", "snr", "method"])[list(MEASURES)].mean()
+    betas = pd.DataFrame(chosen).groupby(["method", "snr"]).beta.mean()
+    numbers = {"table": means, "curves": curves, "chosen": betas}
+    return {
+        "comparisons": _comparisons(table, {"rank": as_well, "shuffles": protocol.shuffles}),
+        "null": null,
+        "numbers": {name: part.reset_index().to_dict("records") for name, part in numbers.items()},
+    }
+
+
+def _comparisons(table: pd.DataFrame, shuffles: dict) -> list[Comparison]:
+    metric = "gain in log-spectral distance, dB"
+    n = int(table[table.noise == TRAINED].token.nunique())
+
+    def comparison(part, noise, own="flow", **more):
+        rows = table[table.noise == noise]
+        values = rows.pivot_table(index="speaker", columns="method", values="gain", aggfunc="mean")
+        return Comparison("denoising", part, metric, 0.5, values[[own, *KINDS]], KINDS, n, **more)
+
+    found = [
+        comparison("white noise, all levels", TRAINED, primary=True, **shuffles),
+        comparison("white noise, top code", TRAINED, "top code", code="top"),
+    ]
+    if (table.method == "noise-trained flow").any():
+        found.append(
+            comparison("white noise, a flow that was trained with it", TRAINED, "noise-trained flow")
+        )
+    return found + [comparison(f"{kind} noise, 10 dB", kind) for kind in OTHERS]
+
+
+def parts_of(
+    tokens: Tokens, fold: Fold, protocol: Protocol, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows to estimate displacements from and rows to choose steps on, both of fit speakers, and rows to evaluate."""
+    people = sorted(tokens.table.speaker.iloc[fold.fit].unique())
+    for_choice = people[::4]
+    others = tokens.rows(fold.fit, speaker=[name for name in people if name not in for_choice])
+    fit = tokens.draw(others, protocol.moved, ("speaker", "phone"), seed)
+    tuning = tokens.draw(tokens.rows(fold.fit, speaker=for_choice), protocol.moved, ("speaker",), seed)
+    evaluation = tokens.draw(
+        tokens.rows(fold.evaluation, scored=True), 2 * protocol.moved, ("speaker",), seed
+    )
+    return fit, tuning, evaluation
+
+
+def methods_of(
+    noisy: Noisy, fold: Fold, fit: np.ndarray, kind: str, snr: int, variants: dict[str, Glow]
+) -> dict:
+    """Functions of (rows, noise, level, beta) that return denoised pictures, by name.
+
+    Flows and pictures subtract beta times the mean displacement from clean to noisy ``fit`` tokens, ``z - beta xi``.
+    """
+    tokens, seed = noisy.tokens, noisy.seed
+    signs = np.random.default_rng([seed, snr]).choice([-1.0, 1.0], len(tokens))[fit]
+    flip = torch.from_numpy(signs).float()[:, None]
+    flows = {"flow": fold.flow, "untrained flow": fold.untrained}
+    if "noise" in variants:
+        flows["noise-trained flow"] = variants["noise"]
+    found = {}
+    for name, flow in flows.items():
+        clean, after = codes_of(flow, tokens, seed)[fit], noisy.codes(flow, fit, kind, snr)
+        xi = direction(clean, after)
+        found[name] = partial(_subtract, noisy, flow_method(flow), xi)
+        if name == "flow":
+            found["top code"] = partial(_subtract, noisy, top_method(flow), xi)
+            found["random direction"] = partial(
+                _subtract, noisy, flow_method(flow), random_direction(xi, seed)
+            )
+            shuffled = (flip * (after - clean)).mean(0, keepdim=True)
+            found["shuffled labels"] = partial(_subtract, noisy, flow_method(flow), shuffled)
+    xi = direction(tokens.pictures[fit], noisy.pictures(fit, kind, snr))
+    found["pictures"] = partial(_subtract, noisy, picture_method(), xi)
+    found["spectral subtraction"] = partial(_filter, noisy, spectral_subtraction)
+    found["Wiener filter"] = partial(_filter, noisy, wiener)
+    return found
+
+
+def _subtract(noisy: Noisy, method, xi: torch.Tensor, rows, kind: str, snr: int, beta: float) -> torch.Tensor:
+    if method.flow is not None:
+        start = noisy.codes(method.flow, rows, kind, snr)
+    else:
+        start = method.encode(noisy.pictures(rows, kind, snr), noisy.seed)
+    return method.moved(start, xi, -beta)
+
+
+def _filter(noisy: Noisy, enhance: Callable, rows, kind: str, snr: int, beta: float) -> torch.Tensor:
+    pictures = noisy.pictures(rows, kind, snr)
+    return torch.lerp(pictures, enhance(pictures, noisy.power(rows, kind, snr)), beta)
+
+
+def scores(
+    noisy: Noisy, rows: np.ndarray, methods: dict, kind: str, snr: int, betas, all_measures: bool = False
+) -> pd.DataFrame:
+    """Gain of each token by each method at each of ``betas``; or at the method's own beta, by all ``MEASURES``."""
+    tokens = noisy.tokens
+    clean, frames = tokens.pictures[rows], tokens.frames[rows]
+    start = noisy.pictures(rows, kind, snr)
+    before = judges.log_spectral_distance(start, clean, frames)
+    found = []
+    for name, method in methods.items():
+        for beta in [betas[name]] if all_measures else betas:
+            pictures = start if beta == 0 else method(rows, kind, snr, beta)
+            part = {"gain": before - judges.log_spectral_distance(pictures, clean, frames)}
+            if all_measures:
+                part |= _other_measures(noisy, rows, pictures, kind, snr)
+            found.append(pd.DataFrame(part | {
+                "method": name, "noise": kind, "snr": snr, "beta": beta, "token": rows,
+                "speaker": tokens.table.speaker.to_numpy()[rows],
+            }))  # fmt: skip
+    return pd.concat(found, ignore_index=True)
+
+
+def _other_measures(noisy: Noisy, rows: np.ndarray, pictures: torch.Tensor, kind: str, snr: int) -> dict:
+    """Gains in mel-cepstral distortion, and in segmental SNR of sounds with the noisy phase, dB."""
+    tokens, start = noisy.tokens, noisy.pictures(rows, kind, snr)
+    clean, frames = tokens.pictures[rows], tokens.frames[rows]
+
+    def sounds(magnitudes, angles, levels):
+        return [to_audio(*one[:3], frames=int(one[3])) for one in zip(magnitudes, angles, levels, frames)]
+
+    truth = sounds(clean, noisy.phases(rows, None, None), peaks(tokens.corpus.take(rows)).tolist())
+    phase, level = noisy.phases(rows, kind, snr), noisy.peaks(rows, kind, snr)
+    snrs = [judges.segmental_snr(sounds(one, phase, level), truth) for one in (start, pictures)]
+    cepstral = [judges.mel_cepstral_distortion(one, clean, frames) for one in (start, pictures)]
+    return {"segmental_snr": snrs[1] - snrs[0], "mel_cepstral": cepstral[0] - cepstral[1]}
+
+
+def _shuffles(noisy: Noisy, parts: list[tuple], protocol: Protocol) -> tuple[dict, float]:
+    """False positives if a coin decides for every fit token which of its two codes is the noisy one, and the share that does as well.
+
+    For one token of each evaluation speaker, at the lowest SNR: how much nearer the clean picture a whole step takes it.
+    """
+    tokens, seed = noisy.tokens, noisy.seed
+    snr, rng, gains = min(protocol.snrs), np.random.default_rng([seed, 17]), []
+    plans = []
+    for fold, fit, _, evaluation in parts:
+        rows = tokens.draw(evaluation, 1, ("speaker",), seed)
+        if len(rows):
+            each = noisy.codes(fold.flow, fit, TRAINED, snr) - codes_of(fold.flow, tokens, seed)[fit]
+            plans.append((fold.flow, fit, each, rows, noisy.codes(fold.flow, rows, TRAINED, snr)))
+    rows = np.concatenate([plan[3] for plan in plans])
+    clean, frames = tokens.pictures[rows], tokens.frames[rows]
+    before = judges.log_spectral_distance(noisy.pictures(rows, TRAINED, snr), clean, frames)
+    for shuffle in range(protocol.shuffles + 1):
+        coins = rng.choice([-1.0, 1.0], len(tokens)) if shuffle else np.ones(len(tokens))
+        moved: dict[Glow, list] = {}
+        for flow, fit, each, _, start in plans:
+            signs = torch.from_numpy(coins[fit]).float()[:, None]
+            moved.setdefault(flow, []).append(start - (signs * each).mean(0, keepdim=True))
+        # the flows come in the order of their folds, so the pictures come in the order of plans
+        pictures = torch.cat([flow.decode(torch.cat(codes)) for flow, codes in moved.items()])
+        gains.append(before - judges.log_spectral_distance(pictures, clean, frames))
+    return calibrated(gains[1:]), rank(gains[0].mean(), [one.mean() for one in gains[1:]])

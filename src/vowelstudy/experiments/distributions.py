@@ -1,0 +1,209 @@
+"""Section 4.2: codes are Gaussian, and the flow that makes them is well trained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.decomposition import PCA
+
+from vowelflow.checkpoint import model_folder
+from vowelflow.corpus import Corpus
+from vowelflow.glow import Glow
+from vowelflow.spectrogram import BINS, FRAMES, dequantize
+
+from .. import judges
+from ..baselines import NOISE
+from ..evaluation import likelihood as measured_likelihood
+from ..evaluation import simpler_models
+from ..folds import Fold, Tokens, codes_of
+from ..protocol import Protocol
+from ..statistics import Comparison, interval, swapped
+
+PATCHES = 8  # of 64 neighbouring numbers, of each token
+WHITENED = 256  # principal components, at most
+KINDS = {"diagonal Gaussian": "simple", "probabilistic PCA": "simple", "Gaussian mixture": "simple", "untrained flow": "untrained"}  # fmt: skip
+
+
+def fields(tokens: Tokens, fold: Fold, rows: np.ndarray, seed: int) -> dict[str, list[torch.Tensor]]:
+    """Tokens in each space as fields ``(n, channels, frequency, time)``, coarsest scale first.
+
+    Only the columns that hold speech in three fit tokens out of four. Every dimension is standardized by the fit tokens. The
+    whitened scores of PCA are a field of one column.
+    """
+    early, fit = np.quantile(tokens.frames[fold.fit], 0.25) / FRAMES, len(fold.fit)
+    every = np.concatenate([fold.fit, rows])
+    codes, untrained = (
+        flow.scales(codes_of(flow, tokens, seed)[every]) for flow in (fold.flow, fold.untrained)
+    )
+    top = int((np.cumsum([scale[0].numel() for scale in codes]) <= fold.flow.top_size).sum())
+    spaces = {
+        "codes": codes,
+        "top codes": codes[:top],
+        "untrained flow": untrained,
+        "pictures": [dequantize(tokens.pictures[every], seed)[:, :, :BINS]],
+    }
+    scaled = {
+        name: [_standard(_spoken(field, early), fit) for field in scales] for name, scales in spaces.items()
+    }
+    flat = scaled["pictures"][0].flatten(1).numpy()
+    pca = PCA(min(WHITENED, fit - 1), whiten=True, random_state=0).fit(flat[:fit])
+    found = {name: [field[fit:] for field in scales] for name, scales in scaled.items()}
+    return found | {"PCA, whitened": [torch.from_numpy(pca.transform(flat[fit:])).float()[:, None, :, None]]}
+
+
+def _spoken(field: torch.Tensor, early: float) -> torch.Tensor:
+    return field[..., : max(1, int(early * field.shape[-1]))]
+
+
+def _standard(field: torch.Tensor, fit: int) -> torch.Tensor:
+    """Every dimension less the mean of the first ``fit`` rows, divided by their standard deviation."""
+    mean, deviation = field[:fit].mean(0), field[:fit].std(0)
+    return (field - mean) / deviation.clamp_min(NOISE)
+
+
+def gaussian(tokens: Tokens, folds: list[Fold], protocol: Protocol, seed: int) -> dict:
+    """AUC on new speakers of a classifier that tells patches of codes from patches of normal noise, in the columns that hold speech.
+
+    Mean of several passes with other patches and other noise, since the trees of one pass are sensitive to rounding errors.
+    """
+    rng = np.random.default_rng(seed)
+    patches, people, marginals, silence = {}, [], {}, []
+    for fold in folds:
+        rows = tokens.rows(fold.evaluation, scored=True)
+        people.append(np.repeat(tokens.table.speaker.to_numpy()[rows], PATCHES))
+        spaces = fields(tokens, fold, rows, seed)
+        spaces["normal draws"] = [
+            torch.from_numpy(rng.standard_normal(tuple(f.shape), np.float32)) for f in spaces["codes"]
+        ]
+        for name, scales in spaces.items():
+            patches.setdefault(name, []).append([beside_noise(scales, rng) for _ in range(protocol.draws)])
+            marginals.setdefault(name, []).append(np.concatenate([f.flatten(1).numpy() for f in scales], 1))
+        scales = fold.flow.scales(codes_of(fold.flow, tokens, seed)[rows])
+        last = [scale[..., -max(scale.shape[-1] // 8, 1) :] for scale in scales]
+        silence.append(np.concatenate([part.flatten(1).numpy() for part in last], 1))
+    speakers, areas = np.concatenate(people), {}
+    for name, found in patches.items():
+        passes = [np.concatenate(parts, axis=1) for parts in zip(*found)]
+        areas[name] = sum(judges.two_sample_auc(*both, speakers, seed) for both in passes) / len(passes)
+    comparisons = _gaussian_comparisons(pd.DataFrame(areas), len(speakers) // PATCHES)
+    shape = {name: judges.normality(_same(found, rng)) for name, found in marginals.items()}
+    floor = shape["normal draws"].ks.median()
+    return {"comparisons": comparisons, "null": swapped(comparisons[0], protocol.shuffles, seed), "numbers": {
+        "marginals": {name: part.median().to_dict() for name, part in shape.items()},
+        "ks in excess of normal draws": {name: float(part.ks.median() - floor) for name, part in shape.items()},
+        "pairs": {name: _pairs(_same(found, rng)) for name, found in marginals.items()},
+        "padding": judges.normality(np.concatenate(silence)[:, :2000]).median().to_dict(),
+        "squared_norm": _norms(tokens, folds, seed),
+    }}  # fmt: skip
+
+
+def _gaussian_comparisons(areas: pd.DataFrame, n: int) -> list[Comparison]:
+    kinds = {"untrained flow": "untrained", "pictures": "simple", "PCA, whitened": "simple"}
+    metric = "area under the ROC curve of patches against normal noise"
+    more = {"better": -1, "bound": 0.5}
+    whole, top = (areas[[own, *kinds, "normal draws"]] for own in ("codes", "top codes"))
+    return [
+        Comparison("gaussian", "whole code", metric, 0.05, whole, kinds, n, primary=True, **more),
+        Comparison("gaussian", "top code", metric, 0.05, top, kinds, n, code="top", **more),
+    ]
+
+
+def beside_noise(scales: list[torch.Tensor], rng: np.random.Generator) -> np.ndarray:
+    """Features of patches of a space, and of normal noise at the same places, ``(2, n patches, 7)``.
+
+    Rounded to three decimals, since threads and devices change the last digits of codes.
+    """
+    normal = [rng.standard_normal(tuple(scale.shape), dtype=np.float32) for scale in scales]
+    seed = int(rng.integers(1 << 30))
+    return np.stack([judges.patch_features(kind, PATCHES, seed) for kind in (scales, normal)]).round(3)
+
+
+def _pairs(values: np.ndarray) -> float:
+    """Root mean square correlation of two dimensions; about 1 / sqrt(n) for n normal draws."""
+    matrix = np.corrcoef(values.T)
+    return float(np.sqrt(np.nanmean(matrix[~np.eye(len(matrix), dtype=bool)] ** 2)))
+
+
+def _same(found: list[np.ndarray], rng: np.random.Generator, count: int = 400) -> np.ndarray:
+    """The same ``count`` dimensions of all folds, drawn at random from those that all of them have."""
+    width = min(one.shape[1] for one in found)
+    every = np.concatenate([one[:, :width] for one in found])
+    return every[:, rng.permutation(width)[:count]]
+
+
+def _norms(tokens: Tokens, folds: list[Fold], seed: int) -> dict:
+    """Mean square of the codes of evaluation tokens, mean over speakers; 1 for a standard normal code."""
+    values = {}
+    for fold in folds:
+        rows = tokens.rows(fold.evaluation, scored=True)
+        norm = codes_of(fold.flow, tokens, seed)[rows].square().mean(1).numpy()
+        values |= pd.Series(norm).groupby(tokens.table.speaker.to_numpy()[rows]).mean().to_dict()
+    return interval(list(values.values()))
+
+
+def likelihood(
+    corpus: Corpus,
+    tokens: Tokens,
+    folds: list[Fold],
+    flow: str,
+    folders: list[Path],
+    variants: dict[str, Glow],
+    protocol: Protocol,
+    seed: int,
+) -> dict:
+    """Bits per dimension of evaluation speakers, beside simpler densities of the same dequantized pixels.
+
+    From the cards of the flows, if they report these speakers; otherwise measured on the tokens, with simpler densities that are
+    fitted on the fit tokens.
+    """
+    people = {name for fold in folds for name in tokens.table.speaker.to_numpy()[fold.evaluation]}
+    cards = _from_cards(corpus, people, folders) or _measured(tokens, folds, protocol, seed)
+    comparisons = [_bits(cards, "all pixels", primary=True)]
+    if "crop" in variants and (crops := _from_cards(corpus, people, [model_folder(f"{flow}-crop")])):
+        comparisons.append(_bits(crops, "middle 64 ms, a flow of crops"))
+    middle = {
+        who: value for row in cards if row.get("middle") for who, value in row["middle"]["speakers"].items()
+    }
+    numbers = {"allocated to the middle 64 ms": interval(list(middle.values())) if middle else None}
+    return {
+        "comparisons": comparisons,
+        "null": swapped(comparisons[0], protocol.shuffles, seed),
+        "numbers": numbers,
+    }
+
+
+def _from_cards(corpus: Corpus, people: set[str], folders: list[Path]) -> list[dict]:
+    """What the cards of these flows report of the speakers ``people``; nothing if they report others."""
+    cards = [folder / "metrics.json" for folder in folders]
+    if not all(card.is_file() for card in cards):
+        return []
+    rows = [json.loads(card.read_text())["bits_per_dim"] for card in cards]
+    rows = [row.get(corpus.name) or row.get("test") for row in rows]
+    return rows if {name for row in rows if row for name in row["speakers"]} == people else []
+
+
+def _measured(tokens: Tokens, folds: list[Fold], protocol: Protocol, seed: int) -> list[dict]:
+    """The same for each fold; a quarter of the fit speakers choose the settings of the simpler densities."""
+    rows = []
+    for fold in folds:
+        people = sorted(tokens.table.speaker.iloc[fold.fit].unique())
+        chosen = tokens.table.speaker.iloc[fold.fit].isin(people[::4]).to_numpy(copy=True)
+        fit = tokens.pictures[fold.fit]
+        simpler = simpler_models(fit[~chosen], fit[chosen], fold.untrained, seed)
+        evaluation = tokens.corpus.take(tokens.rows(fold.evaluation, scored=True))
+        rows.append(measured_likelihood(fold.flow, evaluation, protocol.draws, simpler))
+    return rows
+
+
+def _bits(rows: list[dict], part: str, primary: bool = False) -> Comparison:
+    """Bits of the speakers of several cards, a column for each model."""
+    names = list(rows[0]["rivals"])
+    values = pd.concat([
+        pd.DataFrame({"flow": row["speakers"]} | {name: row["rivals"][name]["speakers"] for name in names}) for row in rows
+    ])  # fmt: skip
+    kinds, n = {name: KINDS[name] for name in names}, sum(row["tokens"] for row in rows)
+    return Comparison("likelihood", part, "bits per dimension", 0.05, values, kinds, n, -1, primary)

@@ -1,0 +1,84 @@
+"""The paper's title: factors are found without labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import roc_auc_score
+
+from ..folds import Fold, Tokens, codes_of
+from ..methods import principal
+from ..protocol import Protocol
+from ..statistics import Comparison, calibrated, rank
+from .directions import CLASSES, shuffled
+
+COMPONENTS = 16  # principal directions among which a factor is looked for
+NAMES = {"phone": "aa or ae", "sex": "women or men"}
+
+
+def unsupervised(tokens: Tokens, folds: list[Fold], protocol: Protocol, seed: int) -> dict:
+    """How well the best principal direction of codes, found without labels, tells a factor of new speakers.
+
+    Labels only say which of ``COMPONENTS`` principal directions it is, and which end is which, on fit speakers.
+    """
+    rng = np.random.default_rng([seed, 11])
+    comparisons, null = [], {}
+    metric = "area under the ROC curve of one principal direction"
+    kinds = {"untrained flow": "untrained", "shuffled labels": "null", "pictures": "simple"}
+    for factor in CLASSES if tokens.table.sex.nunique() > 1 else ("phone",):
+        scores = [_scores(tokens, fold, factor, seed) for fold in folds]
+        areas = pd.DataFrame({name: _areas(tokens, scores, name, factor) for name in scores[0]["spaces"]})
+        labels = [shuffled(tokens.table, factor, rng) for _ in range(max(protocol.shuffles, 1))]
+        n = sum(len(one["evaluation"]) for one in scores)
+        for own, note, code in (("flow", "", "whole"), ("top code", ", top code", "top")):
+            fake = [_areas(tokens, scores, own, factor, one) for one in labels]
+            values = areas.assign(**{"shuffled labels": pd.concat(fake, axis=1).mean(axis=1)})[[own, *kinds]]
+            as_well = rank(values[own].mean(), [one.mean() for one in fake])
+            null.setdefault(factor, calibrated(fake, chance=0.5))  # of whole codes, which come first
+            comparisons.append(Comparison(
+                "unsupervised", f"{NAMES[factor]}{note}", metric, 0.05, values, kinds, n, code=code, bound=1.0,
+                primary=factor == "phone" and code == "whole", rank=as_well, shuffles=len(fake),
+            ))  # fmt: skip
+    return {"comparisons": comparisons, "null": null["phone"], "numbers": {"null by factor": null}}
+
+
+def _scores(tokens: Tokens, fold: Fold, factor: str, seed: int) -> dict:
+    """Scores on the principal directions of all fit tokens, in each space: those of the fit and evaluation tokens of a factor's classes."""
+    wanted = {factor: CLASSES[factor]}
+    fit, evaluation = tokens.rows(fold.fit, **wanted), tokens.rows(fold.evaluation, scored=True, **wanted)
+    codes = codes_of(fold.flow, tokens, seed)
+    spaces = {
+        "flow": codes, "top code": codes[:, : fold.flow.top_size], "untrained flow": codes_of(fold.untrained, tokens, seed),
+        "pictures": tokens.pictures.flatten(1),
+    }  # fmt: skip
+    found = {}
+    for name, vectors in spaces.items():
+        basis, _ = principal(vectors[fold.fit], COMPONENTS)
+        found[name] = [(vectors[rows] @ basis.T).numpy() for rows in (fit, evaluation)]
+    return {"fit": fit, "evaluation": evaluation, "spaces": found}
+
+
+def _areas(
+    tokens: Tokens, scores: list[dict], name: str, factor: str, fake: np.ndarray | None = None
+) -> pd.Series:
+    """AUC of each cluster: a speaker for vowels, a woman and a man for sex; ``fake`` labels choose and turn the direction."""
+    found = {}
+    for one in scores:
+        fit, evaluation = tokens.table.iloc[one["fit"]], tokens.table.iloc[one["evaluation"]]
+        labels = np.asarray(fit[factor] if fake is None else fake[one["fit"]]) == CLASSES[factor][1]
+        if labels.all() or not labels.any():
+            continue
+        of_fit, of_evaluation = one["spaces"][name]
+        areas = np.array([roc_auc_score(labels, column) for column in of_fit.T])
+        best = int(np.abs(areas - 0.5).argmax())
+        score = of_evaluation[:, best] * np.sign(areas[best] - 0.5)
+        truth = (evaluation[factor] == CLASSES[factor][1]).to_numpy()
+        if factor == "phone":
+            groups = {who: (evaluation.speaker == who).to_numpy() for who in evaluation.speaker.unique()}
+        else:
+            women, men = (sorted(evaluation[evaluation.sex == sex].speaker.unique()) for sex in "fm")
+            groups = {f"{w} and {m}": evaluation.speaker.isin([w, m]).to_numpy() for w, m in zip(women, men)}
+        for who, rows in groups.items():
+            if 0 < truth[rows].sum() < rows.sum():
+                found[who] = float(roc_auc_score(truth[rows], score[rows]))
+    return pd.Series(found, dtype=float).sort_index()

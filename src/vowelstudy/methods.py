@@ -1,0 +1,170 @@
+"""Methods: vector spaces of pictures in which a factor may be a direction.
+
+The flow's codes are one. The others are what could be used without a flow. Every experiment does the same in each of them: it
+draws a line between two vectors, or adds a displacement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from scipy.fft import dct, idct
+
+from vowelflow.glow import Glow
+from vowelflow.latent import great_circle, random_code
+from vowelflow.spectrogram import SIDE, dequantize
+
+from .folds import Fold, Tokens, codes_of
+
+ENVELOPE = 32  # of 288 cepstral coefficients: structure broader than 0.25 kHz, so no harmonics
+COMPONENTS = 64  # principal components of pictures, at most
+
+
+@dataclass(frozen=True)
+class Method:
+    """Encodes pictures ``(n, 1, 288, 288)`` as vectors ``(n, d)``, and decodes vectors.
+
+    Attributes:
+        encode: pictures and a seed of the dequantization noise -> vectors.
+        decode: vectors -> pictures.
+        flow: the flow whose codes the vectors are, if any.
+        part: how many of the first numbers are moved; all if None.
+        redraw: whether the other numbers are drawn from the prior; otherwise they stay as they are.
+        circle: whether one goes from one vector to another on the great circle.
+        lossy: whether decoding the encoded picture changes it.
+    """
+
+    name: str
+    encode: Callable[[torch.Tensor, int], torch.Tensor]
+    decode: Callable[[torch.Tensor], torch.Tensor]
+    flow: Glow | None = None
+    part: int | None = None
+    redraw: bool = False
+    circle: bool = False
+    lossy: bool = False
+
+    def vectors(self, tokens: Tokens, rows: np.ndarray, seed: int, draws: int = 1) -> torch.Tensor:
+        """Some tokens encoded; a flow's codes are cached and, with ``draws``, averaged over dequantization noise."""
+        if self.flow is not None:
+            return codes_of(self.flow, tokens, seed, draws)[rows]
+        return self.encode(tokens.pictures[rows], seed)
+
+    def moved(self, vectors: torch.Tensor, displacement: torch.Tensor, step: float) -> torch.Tensor:
+        """Pictures of vectors moved ``step`` times along a displacement ``(1, d)`` or ``(n, d)``."""
+        return self.decode(self._completed(vectors + step * displacement, vectors))
+
+    def between(self, one: torch.Tensor, other: torch.Tensor, share: float) -> torch.Tensor:
+        """Pictures at a share of the way from each of ``one`` to its partner in ``other``, both ``(n, d)``."""
+        if self.circle:
+            pairs = zip(one.split(1), other.split(1))
+            mixed = torch.cat([great_circle(a, b, shares=[share]) for a, b in pairs])
+        else:
+            mixed = torch.lerp(one, other, share)
+        return self.decode(self._completed(mixed, one if share < 0.5 else other))
+
+    def _completed(self, mixed: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        """The part that was moved, and the rest: as in ``like``, or drawn."""
+        if self.part is None:
+            return mixed
+        rest = random_code(len(like), like.shape[1], seed=1) if self.redraw else like
+        return torch.cat([mixed[:, : self.part], rest[:, self.part :]], 1)
+
+
+def flow_method(flow: Glow, name: str = "flow") -> Method:
+    """Whole codes."""
+    return Method(name, lambda pictures, seed: flow.encode(pictures, seed).flat, flow.decode, flow)
+
+
+def great_circle_method(flow: Glow) -> Method:
+    """Whole codes, interpolated without losing norm."""
+    return replace(flow_method(flow, "great circle"), circle=True)
+
+
+def top_method(flow: Glow) -> Method:
+    """The coarsest quarter of codes, with all finer details drawn anew: the code of the paper's implementation."""
+    return replace(flow_method(flow, "top code"), part=flow.top_size, redraw=True, lossy=True)
+
+
+def picture_method() -> Method:
+    """Pictures as they are: a line is a cross-fade, a displacement the difference of two mean pictures."""
+    return Method(
+        "pictures",
+        lambda pictures, seed: dequantize(pictures, seed).flatten(1),
+        lambda vectors: vectors.reshape(-1, 1, SIDE, SIDE),
+    )
+
+
+def pca_method(fit: torch.Tensor) -> Method:
+    """Scores on the principal components of the pictures ``fit``, in units of their standard deviations."""
+    from sklearn.decomposition import PCA
+
+    flat = fit.flatten(1).numpy()
+    pca = PCA(min(COMPONENTS, len(flat) - 1), whiten=True, svd_solver="randomized", random_state=0).fit(flat)
+
+    def encode(pictures, seed):
+        return torch.from_numpy(pca.transform(dequantize(pictures, seed).flatten(1).numpy())).float()
+
+    def decode(vectors):
+        return torch.from_numpy(pca.inverse_transform(vectors.numpy())).float().reshape(-1, 1, SIDE, SIDE)
+
+    return Method("PCA", encode, decode, lossy=True)
+
+
+def cepstrum_method() -> Method:
+    """Source and filter apart: the smooth envelope of each spectrum is moved, the harmonics stay.
+
+    The first ``ENVELOPE`` coefficients of a cosine transform of the log-magnitudes along frequency, a cepstrum, are moved.
+    """
+
+    def encode(pictures, seed):
+        rows = dct(dequantize(pictures, seed)[:, 0].numpy(), axis=1, norm="ortho")
+        return torch.from_numpy(rows).flatten(1)
+
+    def decode(vectors):
+        rows = idct(vectors.reshape(-1, SIDE, SIDE).numpy(), axis=1, norm="ortho")
+        return torch.from_numpy(rows).float()[:, None]
+
+    return Method("cepstrum", encode, decode, part=ENVELOPE * SIDE)
+
+
+_fitted: dict[tuple[str, bytes], Method] = {}  # PCA by tokens and rows
+
+
+def methods_of(fold: Fold, tokens: Tokens) -> dict[str, Method]:
+    """The flow's codes, whole and top, those of the untrained flow, and the methods without a flow."""
+    key = tokens.corpus.fingerprint, fold.fit.tobytes()
+    if key not in _fitted:
+        _fitted[key] = pca_method(tokens.pictures[fold.fit])
+    found = [flow_method(fold.flow), top_method(fold.flow), flow_method(fold.untrained, "untrained flow")]
+    return {method.name: method for method in [*found, picture_method(), _fitted[key], cepstrum_method()]}
+
+
+def principal(vectors: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The first ``count`` principal directions of vectors ``(n, d)``, and the standard deviation along each.
+
+    Returns:
+        Unit vectors ``(count, d)`` and deviations ``(count,)``, by way of the n by n matrix of products, since d is far above n.
+    """
+    centred = vectors - vectors.mean(0)
+    values, rotation = torch.linalg.eigh((centred @ centred.T).double())
+    lengths = values[-count:].flip(0).clamp_min(1e-6).sqrt()
+    directions = (rotation[:, -count:].flip(1) / lengths).float().T @ centred
+    return directions, lengths.float() / len(vectors) ** 0.5
+
+
+def gaussian_samples(fit: torch.Tensor, count: int, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Pictures drawn from a Gaussian on the principal components of ``fit``, and from a mixture of Gaussians on them."""
+    from sklearn.mixture import GaussianMixture
+
+    method, rng = pca_method(fit), np.random.default_rng(seed)
+    scores = method.encode(fit, seed).numpy()
+    normal = rng.standard_normal((count, scores.shape[1]))
+    mixture = GaussianMixture(
+        min(16, max(len(scores) // 8, 1)), covariance_type="diag", random_state=seed
+    ).fit(scores)
+    mixed, _ = mixture.sample(count)
+    drawn = {"PCA-Gaussian": normal, "mixture": mixed[rng.permutation(count)]}
+    return {name: method.decode(torch.from_numpy(rows).float()).clamp(0, 1) for name, rows in drawn.items()}
