@@ -2,7 +2,8 @@
 #
 #   make study [CORPUS=auto] [ROOT=folder] [PROFILE=cpu]   run the notebooks, then build the book
 #   make evidence [CORPUS=...] [ROOT=...]   every claim in full, into results/: hours; it goes on where it was
-#   make test      unit tests, a small run of every notebook, the book with warnings as errors
+#   make test      the quick tests: some minutes
+#   make test-all  all tests: with a small run of every notebook, the book with warnings as errors, browsers, and kills
 #   make book      the book again, from the notebooks last run
 #   make serve     the book at http://localhost:8000
 #   make strip     notebooks without outputs, as they are committed
@@ -23,7 +24,7 @@ READY := $(VENV)/.ready
 # The shell reads these from its environment, so a path may hold spaces and quotes.
 export CORPUS ROOT PROFILE
 
-.PHONY: study evidence test book serve strip lock clean
+.PHONY: study evidence test test-all book serve strip lock clean
 
 study: $(READY)
 	$(BIN)/vowelflow study --corpus "$$CORPUS" --profile "$$PROFILE" $${ROOT:+--root "$$ROOT"}
@@ -32,7 +33,10 @@ evidence: $(READY)
 	$(BIN)/vowelflow evidence --corpus "$$CORPUS" $${ROOT:+--root "$$ROOT"}
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not long"
+
+test-all: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 book: $(READY)
 	$(BIN)/vowelflow book

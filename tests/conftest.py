@@ -14,6 +14,13 @@ import soundfile
 RATE = 16_000
 
 
+def pytest_collection_modifyitems(items):
+    """With several processes, the tests of a file stay in one of them, and so do those of the book, which share a study."""
+    for item in items:
+        group = "book" if "book" in item.path.parts else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
     """Tests leave the user's cache alone, and fetch nothing unless they say from where."""

@@ -53,6 +53,7 @@ def test_a_flow_that_was_trained_on_everybody_is_refused(setting, klatt, tmp_pat
 
 def test_codes_are_cached_and_averaged(setting, monkeypatch):
     flow, tokens = setting.folds[0].flow, setting.tokens
+    folds._codes.clear()
     code, mean = codes_of(flow, tokens, 0), codes_of(flow, tokens, 0, draws=2)
     assert torch.allclose(flow.decode(code[:2]), flow.encode(tokens.pictures[:2], 0).image, atol=1e-3)
     assert torch.allclose(2 * mean - code, flow.encode(tokens.pictures, 1).flat, atol=1e-4)
@@ -63,6 +64,7 @@ def test_codes_are_cached_and_averaged(setting, monkeypatch):
 
 def test_damaged_codes_are_refused(setting):
     flow, tokens = setting.folds[0].flow, setting.tokens
+    folds._codes.clear()
     code = codes_of(flow, tokens, 0)
     for path in (build_folder() / "codes").glob("*.safetensors"):
         whole = path.read_bytes()
