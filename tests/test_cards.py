@@ -91,6 +91,7 @@ def test_a_configuration_that_lacks_what_a_card_says_is_refused(klatt, trained, 
         measure(folder, klatt)
 
 
+@pytest.mark.long
 def test_what_is_not_finite_is_counted_and_can_be_written(klatt, trained):
     wild = torch.tensor([[0.5, 1.5, float("inf"), float("nan")], [-0.05, -7.0, 1.0, 0.0]])
     assert spread([wild]) == {"pictures": 2, "not_finite": 2, "outside_share": 0.5, "largest": 7.0}
@@ -145,6 +146,7 @@ def test_a_flow_of_crops_has_a_card_too(klatt, tmp_path):
     assert metrics["stability"]["tokens_of"] == "test speakers"
 
 
+@pytest.mark.long
 def test_folds_are_one_row_of_the_table(klatt, tmp_path):
     for number in (1, 2):
         fold, folder = klatt.fold(number), tmp_path / f"smoke-klatt-{number}"
@@ -175,6 +177,7 @@ def test_who_is_in_several_folds_is_one_speaker():
     assert _pooled([parts[0], None]) is None
 
 
+@pytest.mark.long
 def test_a_flow_of_crops_has_its_bits_in_the_middle(klatt, tmp_path):
     smoke = PROFILES["smoke"]
     for name, glow in (("smoke-whole", smoke.glow), ("smoke-crop", replace(smoke.glow, frames=64))):
@@ -216,6 +219,7 @@ def test_the_learning_curve_compares_speaker_by_speaker(tmp_path):
     assert len(learning_curve("nobody", tmp_path)) == 0
 
 
+@pytest.mark.long
 def test_flows_of_vowels_have_a_table_of_their_own(klatt, tmp_path):
     smoke = PROFILES["smoke"]
     glow = replace(PROFILES["vowel"].glow, steps=1, hidden=(4,) * 8, prior=4)

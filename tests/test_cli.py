@@ -117,6 +117,7 @@ def test_train_leaves_weights_a_log_and_its_figure(klatt, monkeypatch, tmp_path,
     )
 
 
+@pytest.mark.long
 def test_a_reference_model_is_trained_and_measured_by_its_recipe(klatt, hasty, monkeypatch, tmp_path, capsys):
     from vowelstudy import references
 
@@ -143,6 +144,7 @@ def test_a_reference_model_is_trained_and_measured_by_its_recipe(klatt, hasty, m
     assert "the card: " in told and told.strip().endswith(str(Path("own") / "metrics.json"))
 
 
+@pytest.mark.long
 def test_export_writes_the_files_of_the_page(klatt, monkeypatch, tmp_path, capsys):
     from vowelstudy.references import reference_model
 
@@ -219,6 +221,7 @@ def test_measure_and_export_need_a_flow(capsys, tmp_path):
         assert "no model 'cpu-martian'" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_measure_writes_the_card_and_says_it(klatt, hasty, tmp_path, capsys, monkeypatch):
     from vowelflow.training import PROFILES, train
 
@@ -264,6 +267,7 @@ def test_seeds_are_what_every_library_takes(command, seed, capsys):
     assert f"'{seed}' is not a whole number from 0 to 2147483647" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_a_file_where_a_folder_is_wanted_is_told_and_kept(tmp_path, klatt, monkeypatch, capsys):
     monkeypatch.setattr("vowelflow.readers.load_corpus", lambda *given: klatt)
     monkeypatch.setattr("vowelstudy.vowel_judge.fit_judge", lambda corpus: pytest.fail("minutes for nothing"))

@@ -14,6 +14,7 @@ def tokens(klatt):
     return images(klatt, observation="vowel"), klatt.table.speaker.to_numpy()
 
 
+@pytest.mark.long
 def test_controls_are_recognised_and_other_real_tokens_are_not(tokens, monkeypatch):
     monkeypatch.setattr(discriminator, "STEPS", 60)
     real, speakers = tokens

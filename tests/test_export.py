@@ -51,6 +51,7 @@ def test_half_the_size_is_nearly_the_same(model, exported):
     assert sizes[1] < sizes[0] and 1e-6 < differences["decode"] < 0.05
 
 
+@pytest.mark.long
 def test_reference_weights_can_be_exported(tmp_path):
     model = load_model("cpu-klatt")
     assert max(export(model, tmp_path).values()) < 1e-3

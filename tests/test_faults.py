@@ -29,6 +29,7 @@ def study(ready, home):
     run_study("klatt", profile="smoke")
 
 
+@pytest.mark.long
 def test_a_study_that_is_killed_between_and_inside_notebooks(processes, tmp_path):
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "_config.yml").touch()
@@ -70,6 +71,7 @@ def build_cache(ready, folder, recordings):
     os.replace(folder / "telling", folder / "told")
 
 
+@pytest.mark.long
 def test_a_cache_whose_making_is_killed(processes, recordings, tmp_path):
     told = []
 
@@ -122,6 +124,7 @@ def download(ready, folder, address, checksum):
     os.replace(folder / "telling", folder / "told")
 
 
+@pytest.mark.long
 def test_a_download_that_is_killed(processes, slow_server, tmp_path):
     import shutil
 

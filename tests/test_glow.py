@@ -440,6 +440,7 @@ def test_configurations_that_do_not_fit_are_refused():
 REFERENCE = sorted(path.parent.name for path in models_folder().glob("*/config.json"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", REFERENCE)
 def test_reference_weights_are_exact_and_stable(name, klatt):
     from vowelstudy.evaluation import exactness, stability

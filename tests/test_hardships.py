@@ -37,6 +37,7 @@ def run(command, shell='exec "$@"', folder=None, **variables):
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.long
 def test_a_disk_that_fills_at_any_point_of_a_training(timit_folder, tmp_path):
     if not can_mount():
         pytest.skip("no file system can be mounted here")

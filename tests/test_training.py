@@ -76,6 +76,7 @@ def never_stopped(processes, tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 def test_twenty_kills_at_random_moments_change_nothing(processes, never_stopped, tmp_path):
     kills, runs, chance = 0, 0, random.Random(0)
     while kills < 20:

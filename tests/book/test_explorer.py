@@ -23,7 +23,7 @@ from vowelstudy.protocol import SMOKE
 from .conftest import serving
 from .firefox import opened
 
-pytestmark = pytest.mark.book
+pytestmark = [pytest.mark.book, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")
