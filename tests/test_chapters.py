@@ -32,7 +32,7 @@ def run(chapter: str, setting) -> dict:
     (cell,) = [cell for cell in cells if "experiment" in cell.metadata.get("tags", [])]
     assert len(cell.source.splitlines()) <= 15
     names = {"np": np, "pd": pd, "torch": torch, "vf": vf, "vs": vs, "seed": 0}
-    names |= {"setting": setting, "tokens": setting.tokens, "fold": setting.folds[0]}
+    names |= {"denoising": denoising, "setting": setting, "tokens": setting.tokens, "fold": setting.folds[0]}
     exec(cell.source, names)
     return names
 
@@ -55,9 +55,8 @@ def test_denoising(setting):
     noisy, level = shown["noisy"], shown["level"]
     methods = denoising.methods_of(noisy, setting.folds[0], shown["fit"], "white", level, {})
     scores = denoising.scores(noisy, shown["rows"], methods, "white", level, (0.4, 0.8))
-    assert shown["gains"] == pytest.approx(
-        scores[scores.method == "flow"].groupby("beta").gain.mean().to_list()
-    )
+    means = scores[scores.method == "flow"].groupby("beta").gain.mean()
+    assert shown["gains"] == pytest.approx(means.to_dict())
 
 
 def test_discrimination(setting):

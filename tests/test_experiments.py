@@ -71,7 +71,7 @@ def test_damaged_codes_are_refused(setting):
         for damaged in (whole[:-9] + bytes(9), whole[: len(whole) // 2]):
             path.write_bytes(damaged)
             folds._codes.clear()
-            with pytest.raises(InputError, match="is not as it was written; remove it"):
+            with pytest.raises(InputError, match="is damaged; remove it"):
                 [codes_of(flow, tokens, 0, draws) for draws in (1, 2)]
         path.write_bytes(whole)
     folds._codes.clear()
@@ -117,7 +117,7 @@ def test_a_claim_is_measured_once_and_again_when_something_changed(setting, tmp_
     folder = evidence.run_all(setting, "likelihood", tmp_path)
     assert capsys.readouterr().out.startswith("likelihood ...")
     evidence.run_all(setting, "likelihood", tmp_path)
-    assert capsys.readouterr().out == "likelihood: there already\n"
+    assert capsys.readouterr().out == "likelihood: already measured\n"
     (result,) = evidence.full_results(folder).values()
     assert not result["stale"] and result["provenance"]["speakers"] == setting.tokens.table.speaker.nunique()
     assert evidence.is_stale(result["provenance"] | {"weights": ["0"]}, experiments.CLAIMS["likelihood"])

@@ -73,9 +73,9 @@ def test_readings_are_numbers_and_sounds_do_not_clip(explorer):
         picture = explorer.picture(place)
         sound = explorer.sound(place, picture)
         assert np.isfinite(sound).all() and 0 < np.abs(sound).max() <= 0.9
-    told = explorer.readings(Place(), explorer.picture(Place()))
-    assert sum(told["vowel"].values()) == pytest.approx(1) and 0.5 < told["squared norm / d"] < 2
-    assert {"ms", "f1", "f2", "f3"} == set(told["tracks"]) and len(told["tracks"])
+    found = explorer.readings(Place(), explorer.picture(Place()))
+    assert sum(found["vowel"].values()) == pytest.approx(1) and 0.5 < found["squared norm / d"] < 2
+    assert {"ms", "f1", "f2", "f3"} == set(found["tracks"]) and len(found["tracks"])
 
 
 def wav(samples, rate=16_000):
@@ -97,17 +97,17 @@ def test_a_vowel_of_ones_own(explorer):
 
 
 @pytest.mark.parametrize(
-    "sound, told",
+    "sound, message",
     [
         (b"rubbish", "no sound file"),
-        (wav(np.zeros((2000, 2))), "2 channels; give a recording with one"),
+        (wav(np.zeros((2000, 2))), "2 channels; use a recording with one"),
         (wav(np.ones(200) * 0.1), "12 ms; cut one vowel out, of 30 to 288 ms"),
         (wav(np.ones(9000) * 0.1), "562 ms; cut one vowel out"),
         (wav(np.zeros(2000)), "125 ms; cut one vowel out"),
     ],
 )
-def test_what_is_no_vowel_is_refused(explorer, sound, told):
-    with pytest.raises(InputError, match=told):
+def test_what_is_no_vowel_is_refused(explorer, sound, message):
+    with pytest.raises(InputError, match=message):
         explorer.record(sound)
 
 

@@ -146,6 +146,7 @@ def linked(build, processes, tmp_path_factory):
     return folder / "html"
 
 
+@pytest.mark.long
 def test_with_the_repository_known_pages_can_be_edited_and_chapters_launched(build, linked):
     def outward(html, page):
         parser = Links()
