@@ -27,11 +27,8 @@ def test_uniform_pixels_cost_about_eight_bits():
 def drawn(n, seed=0):
     """Pictures of 4 x 4 pixels in a plane, with a little noise."""
     rng, plane = np.random.default_rng(seed), np.random.default_rng(9).normal(size=(2, 16)) * 0.06
-    return (
-        torch.from_numpy(0.5 + rng.normal(size=(n, 2)) @ plane + 0.02 * rng.normal(size=(n, 16)))
-        .float()
-        .view(n, 1, 4, 4)
-    )
+    pixels = 0.5 + rng.normal(size=(n, 2)) @ plane + 0.02 * rng.normal(size=(n, 16))
+    return torch.from_numpy(pixels).float().view(n, 1, 4, 4)
 
 
 def test_what_lies_in_a_plane_costs_less_where_a_density_knows_planes():
@@ -57,7 +54,7 @@ def test_what_is_of_several_kinds_costs_less_where_a_density_knows_kinds():
 
 
 def test_probabilistic_pca_is_the_gaussian_of_its_covariance(monkeypatch):
-    """Written out, it has the covariance V (L - s I) V' + s I of pixels divided by their deviations."""
+    """The covariance of standardized pixels is V (L - s I) V' + s I."""
     train, held_out = drawn(300).clamp(0, 1), drawn(20, seed=1).clamp(0, 1)
     y = baselines.dequantize(train, 0).flatten(1).double()
     mean, deviation = y.mean(0), y.std(0, correction=0)

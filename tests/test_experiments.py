@@ -1,4 +1,4 @@
-"""Folds do not share speakers; an interrupted protocol resumes; a stale result is called stale; tables say what findings say."""
+"""Folds share no speakers, an interrupted protocol resumes, stale results are reported, tables show findings."""
 
 import dataclasses
 import json
@@ -79,7 +79,7 @@ def test_damaged_codes_are_refused(setting):
 
 
 def test_the_displacement_of_vowel_holds_nothing_of_sex():
-    """A plane with vowel along one axis and sex along the other, and unequal counts."""
+    """The vectors have vowel on one axis and sex on the other, with unequal numbers of tokens."""
     rows = [("aa", "f")] * 6 + [("aa", "m")] * 1 + [("ae", "f")] * 2 + [("ae", "m")] * 5
     table = pd.DataFrame(rows, columns=["phone", "sex"])
     vectors = torch.tensor([[phone == "ae", sex == "m"] for phone, sex in rows]).float()
@@ -91,20 +91,13 @@ def test_the_displacement_of_vowel_holds_nothing_of_sex():
 
 def test_shuffled_labels_keep_their_numbers_and_other_vowels():
     rng = np.random.default_rng(0)
-    table = pd.DataFrame(
-        {
-            "speaker": list("aaaabbb"),
-            "phone": ["aa", "iy", "ae", "ae", "aa", "aa", "ae"],
-            "sex": list("ffffmmm"),
-        }
-    )
+    phones = ["aa", "iy", "ae", "ae", "aa", "aa", "ae"]
+    table = pd.DataFrame({"speaker": list("aaaabbb"), "phone": phones, "sex": list("ffffmmm")})
     seen = set()
     for _ in range(30):
         fake = pd.Series(directions.shuffled(table, "phone", rng))
-        assert (
-            fake.groupby(table.speaker).apply(sorted).equals(table.phone.groupby(table.speaker).apply(sorted))
-            and fake[1] == "iy"
-        )
+        found, true = (labels.groupby(table.speaker).apply(sorted) for labels in (fake, table.phone))
+        assert found.equals(true) and fake[1] == "iy"
         seen.add(tuple(fake))
         assert set(zip(table.speaker, directions.shuffled(table, "sex", rng))) in (
             {("a", "f"), ("b", "m")},
@@ -133,9 +126,8 @@ def test_a_test_that_finds_something_in_shuffled_labels_holds_nothing():
     row = {"verdict": "holds", "reason": ""}
     null = {"of": "labels shuffled", "share": 0.2, "interval": [0.14, 0.26]}
     assert experiments._checked(row, null)["verdict"] == "not testable here"
-    assert (
-        experiments._checked(row, null | {"interval": [0.03, 0.09]}) == row == experiments._checked(row, None)
-    )
+    usual = null | {"interval": [0.03, 0.09]}
+    assert experiments._checked(row, usual) == row == experiments._checked(row, None)
 
 
 def test_every_claim_of_the_protocol_has_an_entry_with_what_it_must_tell(setting):
@@ -144,17 +136,8 @@ def test_every_claim_of_the_protocol_has_an_entry_with_what_it_must_tell(setting
         json.dumps(result, allow_nan=False)
         for row in result["findings"]:
             assert row["verdict"] in tables.VERDICTS and row["reason"] and row["baselines"]
-            assert {
-                "estimate",
-                "interval",
-                "n",
-                "clusters",
-                "scale",
-                "margin",
-                "statement",
-                "section",
-                "notebook",
-            } <= row.keys()
+            wanted = "estimate interval n clusters scale margin statement section notebook"
+            assert set(wanted.split()) <= row.keys()
         assert sum(row["primary"] for row in result["findings"]) == 1
         assert "holds" in tables.show(result).data or "not" in tables.show(result).data
 
@@ -175,24 +158,19 @@ def test_variants_of_a_flow_are_measured_where_they_are_there(setting, klatt, mo
         train(klatt, first.with_name(f"{first.name}-{name}"), profile, seed=1)
     family = open_setting(klatt, first, SMOKE)
     assert set(family.variants) == {"noise", "crop", "other"} and not setting.variants
-    found = {
-        name: experiments.measure(name, family)
-        for name in ("samples", "discrimination", "denoising", "density")
-    }
+    names = ("samples", "discrimination", "denoising", "density")
+    found = {name: experiments.measure(name, family) for name in names}
     assert 0 <= found["samples"]["numbers"]["silent frames of crops"] <= 1
     crops = found["discrimination"]["numbers"]["crops"]
-    assert set(crops) == {"pictures", "whole code"} and all(
-        0 <= one["estimate"] <= 1 for one in crops.values()
-    )
+    assert set(crops) == {"pictures", "whole code"}
+    assert all(0 <= one["estimate"] <= 1 for one in crops.values())
     parts = {name: {row["part"]: row["primary"] for row in one["findings"]} for name, one in found.items()}
     assert not parts["denoising"]["white noise, a flow that was trained with it"]
-    # A flow cannot judge itself: where there is another flow, its answer is the primary one.
-    assert (
-        parts["density"]["under another flow"] and not parts["density"]["under a mixture on the mel-cepstrum"]
-    )
-    assert parts["density"].keys() - {
-        row["part"] for row in experiments.measure("density", setting)["findings"]
-    } == {"under another flow"}
+    # A flow cannot judge itself: if there is another flow, its comparison is the primary one.
+    dense = parts["density"]
+    assert dense["under another flow"] and not dense["under a mixture on the mel-cepstrum"]
+    alone = {row["part"] for row in experiments.measure("density", setting)["findings"]}
+    assert dense.keys() - alone == {"under another flow"}
 
 
 def test_an_independent_reading_of_timit_finds_the_same(timit_folder):
@@ -229,15 +207,14 @@ def test_other_seeds_are_reported_separately(setting, tmp_path):
     tables.write_verdicts(folder)
     rows = tables.load_verdicts(tmp_path)["klatt", setting.flow]["findings"]
     assert set(rows[0]["seeds"]) == {"3"} and rows[0]["seeds"]["3"]["verdict"] in tables.VERDICTS
-    assert tables.over_seeds(rows).startswith("1 primary verdicts") and "it changes" in tables.over_seeds(
-        rows
-    )
+    sentence = tables.over_seeds(rows)
+    assert sentence.startswith("1 primary verdicts") and "it changes" in sentence
     turned = [row | {"verdict": "other"} for row in rows]
     assert tables.over_seeds(turned).endswith("it changes that of likelihood.")
 
 
 def test_a_shuffle_is_an_effect_to_a_t_test_over_speakers_and_not_to_other_shuffles():
-    """All speakers share what a false displacement does, so they are not independent."""
+    """A false displacement moves all speakers in the same way, so they are not independent."""
     rng = np.random.default_rng(0)
     fakes = rng.standard_normal((200, 1)) + 0.3 * rng.standard_normal((200, 16))
     null = statistics.calibrated(fakes)

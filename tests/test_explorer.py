@@ -1,4 +1,4 @@
-"""What is at a place, recordings of one's own, and widgets driven in a live kernel."""
+"""Places of the explorer, the reader's own recordings, and widgets in a live kernel."""
 
 import io
 import json
@@ -64,12 +64,8 @@ def test_principal_directions_are_a_deviation_long(explorer):
 
 
 def test_readings_are_numbers_and_sounds_do_not_clip(explorer):
-    for place in (
-        Place(),
-        Place(true_phase=False),
-        Place(start=None),
-        Place(moves=dict.fromkeys(explorer.moves, 3.0)),
-    ):
+    far = Place(moves=dict.fromkeys(explorer.moves, 3.0))
+    for place in (Place(), Place(true_phase=False), Place(start=None), far):
         picture = explorer.picture(place)
         sound = explorer.sound(place, picture)
         assert np.isfinite(sound).all() and 0 < np.abs(sound).max() <= 0.9
@@ -118,15 +114,8 @@ def test_the_files_of_the_page_are_what_they_say(explorer, tmp_path):
     for left in (".decode-x1y2.onnx", "codes.bin"):  # by a page whose making was killed
         (tmp_path / "page" / left).write_bytes(b"half")
     sizes = write_page(explorer, tmp_path / "page")
-    assert set(sizes) == {
-        "explorer.json",
-        "still.png",
-        "decode.onnx",
-        "codes.bin",
-        "moves.bin",
-        "phases.bin",
-        "check.bin",
-    }
+    names = "explorer.json still.png decode.onnx codes.bin moves.bin phases.bin check.bin"
+    assert set(sizes) == set(names.split())
     about = json.loads((tmp_path / "page/explorer.json").read_text())
     for name, file in about["files"].items():
         data = (tmp_path / "page" / name).read_bytes()
@@ -206,11 +195,6 @@ def test_widgets_in_a_live_kernel(tmp_path, klatt, monkeypatch):
         for cell in node.cells
     ]
     assert said[1].split() == ["True"] * 4
-    assert said[2].split("\n")[:5] == [
-        "True True True",
-        "True",
-        "True 1 True",
-        "True True",
-        "True b'\\x89PNG'",
-    ]
+    wanted = ["True True True", "True", "True 1 True", "True True", "True b'\\x89PNG'"]
+    assert said[2].split("\n")[:5] == wanted
     assert len(list((tmp_path / "explored").iterdir())) == 2

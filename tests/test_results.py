@@ -1,4 +1,4 @@
-"""What lies in results/: complete, by the rule, and as the book's conclusion says."""
+"""The results in ``results/`` are complete, follow the rule, and agree with the book's conclusion."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,18 +19,8 @@ def test_every_claim_has_an_entry_with_all_it_must_tell(setting):
     rows = [row for row in FULL[setting]["findings"] if row["primary"]]
     assert {row["claim"] for row in rows} <= set(CLAIMS)
     for row in rows:
-        wanted = {
-            "claim",
-            "section",
-            "statement",
-            "metric",
-            "estimate",
-            "interval",
-            "baselines",
-            "margin",
-            "verdict",
-        }
-        assert wanted | {"reason", "n", "clusters", "scale", "notebook"} <= row.keys()
+        wanted = "claim section statement metric estimate interval baselines margin verdict"
+        assert {*wanted.split(), "reason", "n", "clusters", "scale", "notebook"} <= row.keys()
         assert row["verdict"] in verdicts.VERDICTS and row["reason"]
 
 
@@ -45,7 +35,7 @@ def test_nothing_holds_that_does_not_beat_the_untrained_flow_or_finds_something_
 
 @pytest.mark.skipif(REAL is None, reason="no full results on real speech here")
 def test_the_conclusion_says_what_the_results_do():
-    """Its sentences were written about these; where one turns, it must be written anew (notebooks/10_verdicts)."""
+    """If one of these fails, rewrite the conclusion in ``notebooks/10_verdicts``."""
     of = {row["claim"]: row for row in REAL["findings"] if row["primary"]}
 
     def better(claim, baseline):

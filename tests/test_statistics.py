@@ -1,4 +1,4 @@
-"""The rule says what the protocol says; the statistics are those of their names."""
+"""Verdicts follow the rule of the protocol, and statistics agree with scipy."""
 
 import numpy as np
 import pandas as pd
@@ -108,7 +108,7 @@ def test_clusters_count_where_both_have_a_value():
 
 
 def test_pairs_that_share_a_speaker_are_not_independent():
-    """One odd speaker in many pairs: the interval over pseudo-values is wider than over pairs."""
+    """If speakers are in many pairs, the interval over pseudo-values is wider than that over pairs."""
     rng = np.random.default_rng(0)
     people = [f"s{k}" for k in range(10)]
     effect = dict(zip(people, rng.standard_normal(10)))
@@ -139,13 +139,8 @@ def test_the_interval_says_something_of_nothing_in_one_case_of_twenty():
 
 
 def test_gains_are_read_off_where_the_drift_is_that_of_the_papers_step():
-    ways = {
-        "flow": (1.0, 0.25, 0.0),
-        "slow": (0.5, 0.125, 0.0),
-        "fast": (1.0, 0.5, 0.0),
-        "lossy": (1.0, 0.25, 0.7),
-        "still": (0.3, 0.0, 0.0),
-    }
+    ways = {"flow": (1.0, 0.25, 0.0), "slow": (0.5, 0.125, 0.0), "fast": (1.0, 0.5, 0.0)}
+    ways |= {"lossy": (1.0, 0.25, 0.7), "still": (0.3, 0.0, 0.0)}
     rows = [
         (name, step, "s", gain * step + lost, drift * step + lost)
         for name, (gain, drift, lost) in ways.items()

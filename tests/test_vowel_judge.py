@@ -1,4 +1,4 @@
-"""The vowel judge is right about real vowels, undecided about silence, and refused when damaged."""
+"""The vowel judge is accurate on real vowels and undecided about silence; a damaged file is refused."""
 
 import numpy as np
 import pytest
@@ -35,11 +35,8 @@ def test_shipped_judges_say_what_they_were_fitted_on_and_how_accurate_they_are()
 
 def test_silence_and_noise_are_no_vowels():
     judge = vowel_judge.load_judge("klatt")
-    silent, loud = (
-        torch.zeros(1, 1, 288, 288),
-        torch.rand(1, 1, 288, 288, generator=torch.Generator().manual_seed(0)),
-    )
-    x = vowel_judge.features(torch.cat([silent, loud]))
+    noise = torch.rand(1, 1, 288, 288, generator=torch.Generator().manual_seed(0))
+    x = vowel_judge.features(torch.cat([torch.zeros_like(noise), noise]))
     assert np.isnan(x[0]).all()
     assert np.allclose(judge.posterior(x, "phone").iloc[0], 1 / len(VOWELS))
     assert not judge.plausible(x).any() and not judge.speech(x).any()

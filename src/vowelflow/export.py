@@ -22,7 +22,7 @@ from .glow import Glow
 from .latent import random_code
 
 # Largest difference of a pixel or of a number of a code, for weights in float32 and in float16.
-TOLERANCE = {False: {"decode": 1e-3, "encode": 1e-3}, True: {"decode": 0.05, "encode": 0.1}}
+TOLERANCE = {False: {"decode": 1e-3, "encode": 1e-3}, True: {"decode": 0.05, "encode": 0.2}}
 
 
 class _Coder(nn.Module):
@@ -88,6 +88,7 @@ def export(model: Glow, folder: Path, half: bool = False) -> dict[str, float]:
                 output_names=[gives], dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
                 external_data=False, verbose=False,
             ).model_proto  # fmt: skip
+        _strip(graph)
         if half:
             _store_as_float16(graph)
         session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -100,6 +101,14 @@ def export(model: Glow, folder: Path, half: bool = False) -> dict[str, float]:
         save_atomically(Path(folder) / f"{name}.onnx", lambda path: onnx.save(graph, path))  # noqa: B023
         differences[name] = difference
     return differences
+
+
+def _strip(graph) -> None:
+    """Remove where each node comes from in the source, and the shapes of all intermediate results: a megabyte."""
+    del graph.graph.value_info[:]
+    for node in graph.graph.node:
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
 
 
 def _store_as_float16(graph) -> None:

@@ -1,4 +1,4 @@
-"""Baselines: what a sceptic would use instead of a flow."""
+"""Baselines: simpler densities of pictures, and classical noise filters, to compare a flow with."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from vowelflow.audio import magnitude
 from vowelflow.glow import LOG_2PI
 from vowelflow.spectrogram import BINS, FLOOR_DB, dequantize
 
-NOISE = 1 / (256 * math.sqrt(12))  # deviation of the noise that makes levels continuous
-SHARES = (1e-1, 1e-2, 1e-3, 1e-4)  # of a pixel's density that may be uniform
+NOISE = 1 / (256 * math.sqrt(12))  # standard deviation of the dequantization noise
+SHARES = (1e-1, 1e-2, 1e-3, 1e-4)  # shares of a pixel's density that may be uniform
 LOST = 1e-6  # share of the density of PCA, and of flows on their cards, that is uniform over all pictures
-COLLAPSED = 1e-7  # variance that keeps a cluster of one picture above 0 while a mixture is fitted: a twelfth of the noise's
-LEAST = tuple(NOISE * times for times in (1, 8, 32, 128, 256))  # deviations that a pixel may have at least
+COLLAPSED = 1e-7  # added to the variances while a mixture is fitted, for clusters of one picture
+LEAST = tuple(
+    NOISE * times for times in (1, 8, 32, 128, 256)
+)  # choices for a pixel's least standard deviation
 
 
 def densities(
@@ -24,44 +26,38 @@ def densities(
 ) -> dict[str, Callable[[torch.Tensor, int], torch.Tensor]]:
     """Gaussian models of pictures ``(n, 1, side, frames)``, fitted on the same dequantized pixels as a flow.
 
-    - "diagonal Gaussian": one Gaussian a pixel. One that is always padding has the deviation of the
-      noise, 1 / (256 sqrt 12), so it costs log2(2 pi e / 12) / 2, a quarter of a bit, and not nothing.
-    - "probabilistic PCA" (Tipping and Bishop 1999): of pixels divided by their deviations, a Gaussian in the
-      plane of the first ``components`` principal directions, and one variance for all that is outside of it.
-    - "Gaussian mixture": ``mixed`` diagonal Gaussians, which can tell long segments from short ones.
+    - "diagonal Gaussian": one Gaussian for each pixel. A pixel that is always padding has the standard
+      deviation of the noise, 1 / (256 sqrt 12), and so costs log2(2 pi e / 12) / 2, a quarter of a bit.
+    - "probabilistic PCA" (Tipping and Bishop 1999): pixels are divided by their standard deviations. They are
+      Gaussian along the first ``components`` principal directions, with one variance for all other
+      directions.
+    - "Gaussian mixture": ``mixed`` diagonal Gaussians, which can distinguish long segments from short ones.
 
-    A segment that is longer than all that were fitted must not be impossible. So a small share of the first's and the last's
-    density of a pixel is uniform, and PCA's deviations have a least value; those that cost ``valid`` pictures least are taken.
-    And a picture that PCA makes nothing of is taken for one of all pictures alike: 8 bits, and not thousands.
+    Segments longer than all training segments must not get probability zero. Therefore a small share of a
+    pixel's density is uniform in the first and the last model, and the standard deviations of PCA have a
+    lower bound. Both are chosen for the fewest bits on ``valid``. PCA is also ``rescued``.
 
     Returns:
-        Of each, a function of (pictures, seed of the noise) that gives bits per dimension ``(n,)``.
+        For each model, a function of (pictures, seed of the noise) that gives bits per dimension ``(n,)``.
     """
+    from sklearn.base import clone
     from sklearn.decomposition import PCA
     from sklearn.mixture import GaussianMixture
 
     valid = valid if len(valid) else train[-max(1, len(train) // 10) :]
     seen = dequantize(train, seed).flatten(1)
-    mixture = GaussianMixture(
-        min(mixed, max(len(seen) // 4, 1)), covariance_type="diag", reg_covar=COLLAPSED, random_state=seed
-    )
+    clusters = min(mixed, max(len(seen) // 4, 1))
+    mixture = GaussianMixture(clusters, covariance_type="diag", reg_covar=COLLAPSED, random_state=seed)
     mixture.fit(seen.numpy())
     parts = (mixture.weights_, mixture.means_, mixture.covariances_ - COLLAPSED)
-    clusters = [torch.from_numpy(part).float() for part in parts]
+    parts = [torch.from_numpy(part).float() for part in parts]
     mean, deviation = seen.mean(0), seen.std(0, correction=0)
     one = [torch.ones(1), mean[None], deviation[None] ** 2]
+    pca = PCA(min(components, len(seen) // 2), svd_solver="randomized", random_state=seed)
     made = {
         "diagonal Gaussian": [_mixture(*one, share) for share in SHARES],
-        "probabilistic PCA": [
-            _plane(
-                PCA(min(components, len(seen) // 2), svd_solver="randomized", random_state=seed),
-                seen,
-                mean,
-                deviation.clamp_min(least),
-            )
-            for least in LEAST
-        ],
-        "Gaussian mixture": [_mixture(*clusters, share) for share in SHARES],
+        "probabilistic PCA": [_plane(clone(pca), seen, mean, deviation.clamp_min(least)) for least in LEAST],
+        "Gaussian mixture": [_mixture(*parts, share) for share in SHARES],
     }
     return {
         name: min(choices, key=lambda density: density(valid, seed + 1).mean().item())
@@ -70,34 +66,31 @@ def densities(
 
 
 def _mixture(weights: torch.Tensor, means: torch.Tensor, variances: torch.Tensor, share: float) -> Callable:
-    """Bits under a mixture of Gaussians with a uniform ``share`` in every pixel."""
+    """Bits per dimension under a mixture of Gaussians with a uniform ``share`` in every pixel."""
     deviations = variances.clamp_min(NOISE**2).sqrt()
     peaks = (1 - share) / (deviations * math.sqrt(2 * math.pi))
 
     def density(pictures: torch.Tensor, seed: int) -> torch.Tensor:
         y = dequantize(pictures, seed).flatten(1)
-        nats = torch.stack([
-            (peak * torch.exp(-0.5 * ((y - mean) / deviation).square()) + share).log().sum(1, dtype=torch.float64)
-            for peak, mean, deviation in zip(peaks, means, deviations)
-        ])  # fmt: skip
-        return _bits(torch.logsumexp(nats + weights.double().log()[:, None], 0), y.shape[1])
+        nats = []
+        for peak, mean, deviation in zip(peaks, means, deviations):
+            pixels = peak * torch.exp(-0.5 * ((y - mean) / deviation).square()) + share
+            nats.append(pixels.log().sum(1, dtype=torch.float64))
+        nats = torch.stack(nats) + weights.double().log()[:, None]
+        return _bits(torch.logsumexp(nats, 0), y.shape[1])
 
     return density
 
 
 def _plane(pca, seen: torch.Tensor, mean: torch.Tensor, deviation: torch.Tensor) -> Callable:
-    """Bits under probabilistic PCA of pixels less their ``mean``, divided by their ``deviation``."""
+    """Bits per dimension under probabilistic PCA of pixels, standardized by ``mean`` and ``deviation``."""
     standard = ((seen - mean) / deviation).numpy()
     scores = pca.fit_transform(standard).astype(float)
     spread, size = scores.var(0), seen.shape[1]
     outer = size - len(spread)
     rest = (np.square(standard, dtype=float).sum() - np.square(scores).sum()) / len(seen) / outer
-    volume = (
-        np.log(spread).sum()
-        + outer * math.log(rest)
-        + size * LOG_2PI
-        + 2 * deviation.double().log().sum().item()
-    )
+    scale = 2 * deviation.double().log().sum().item()
+    volume = np.log(spread).sum() + outer * math.log(rest) + size * LOG_2PI + scale
 
     def density(pictures: torch.Tensor, seed: int) -> torch.Tensor:
         flat = ((dequantize(pictures, seed).flatten(1) - mean) / deviation).numpy()
@@ -110,9 +103,10 @@ def _plane(pca, seen: torch.Tensor, mean: torch.Tensor, deviation: torch.Tensor)
 
 
 def rescued(bits: torch.Tensor, size: int) -> torch.Tensor:
-    """Bits per dimension were a share ``LOST`` of the density uniform: a picture that a model makes nothing of costs 8 bits.
+    """Bits per dimension ``(n,)`` if a share ``LOST`` of the density is uniform over all pictures.
 
-    Else one such picture in a thousand, whose bits may be thousands, would be all that a mean tells.
+    A picture to which a model gives almost no density then costs about 8 bits instead of thousands, so that a
+    few such pictures cannot dominate a mean.
     """
     nats = (8 - bits.double()) * (math.log(2) * size)
     return _bits(torch.logaddexp(nats, torch.full_like(nats, math.log(LOST))), size)
@@ -123,25 +117,25 @@ def _bits(nats: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def spectral_subtraction(pictures: torch.Tensor, noise: np.ndarray, floor: float = 0.01) -> torch.Tensor:
-    """Power spectral subtraction (Berouti et al. 1979): the noise's mean power goes, down to ``floor`` of what was there.
+    """Power spectral subtraction (Berouti et al. 1979): subtract twice the noise's mean power.
 
     Args:
-        pictures: noisy ones ``(n, 1, 288, 288)``.
+        pictures: noisy pictures ``(n, 1, 288, 288)``.
         noise: mean power of the noise in each bin ``(n, 257)``, relative to the picture's peak.
+        floor: least factor that a magnitude is multiplied by.
     """
     power = magnitude(pictures)[:, 0].numpy() ** 2
-    left = np.maximum(power - 2 * noise[:, :, None], floor**2 * power)
-    return _picture_of(pictures, left)
+    return _picture_of(pictures, np.maximum(power - 2 * noise[:, :, None], floor**2 * power))
 
 
 def wiener(pictures: torch.Tensor, noise: np.ndarray, smooth: float = 0.98) -> torch.Tensor:
-    """Wiener filter with the decision-directed estimate of the signal-to-noise ratio (Ephraim and Malah 1984).
+    """Wiener filter with the decision-directed estimate of the SNR (Ephraim and Malah 1984).
 
-    Arguments as for ``spectral_subtraction``.
+    Arguments are as for ``spectral_subtraction``; ``smooth`` is the paper's smoothing factor.
     """
     power = magnitude(pictures)[:, 0].numpy() ** 2
     after = power / np.maximum(noise[:, :, None], 1e-12)
-    smooth = smooth ** (1 / 8)  # their frames are 8 ms apart, these 1 ms
+    smooth = smooth ** (1 / 8)  # the paper's hop is 8 ms, ours 1 ms
     gain, before = np.empty_like(after), np.maximum(after[..., 0] - 1, 0)
     for frame in range(after.shape[-1]):
         ratio = smooth * before + (1 - smooth) * np.maximum(after[..., frame] - 1, 0)
@@ -151,7 +145,7 @@ def wiener(pictures: torch.Tensor, noise: np.ndarray, smooth: float = 0.98) -> t
 
 
 def _picture_of(pictures: torch.Tensor, power: np.ndarray) -> torch.Tensor:
-    """Pictures with this power ``(n, 257, frames)``, relative to their own peak; silence stays silence."""
+    """Pictures with this power ``(n, 257, frames)``, relative to their own peak; pixels of 0 stay 0."""
     levels = 1 + torch.from_numpy(10 * np.log10(np.maximum(power, 1e-12))).float() / FLOOR_DB
     result = pictures.clone()
     result[:, 0, :BINS] = torch.where(pictures[:, 0, :BINS] > 0, levels.clamp(0, 1), 0.0)

@@ -1,7 +1,7 @@
-"""Explorer: moves in the space of codes that a reader can try, and widgets to try them with.
+"""Explorer: moves through the space of codes, and widgets to try them.
 
-The picture and sound of a move come first, the judge's readings follow. While one move is computed, only the newest of the
-moves that follow is kept.
+Widgets show the picture and the sound of a move first and the judge's measurements later. While one move is
+computed, only the newest later move is remembered.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from .folds import Fold, Setting, Tokens, codes_of
 from .methods import principal
 from .vowel_judge import SHORTEST, features
 
-TOKENS = 12  # to start from
-NOISE_DB = 10  # of the noisy tokens that a direction of noise leads to
+TOKENS = 12  # tokens to start from
+NOISE_DB = 10  # signal-to-noise ratio of the noisy tokens for the direction of noise
 PAIRS = (("aa", "ae"), ("aa", "iy"), ("aa", "ow"))
 SEX = {"f": "woman", "m": "man"}
-OWN = -1  # the start that is a recording of the reader's
+OWN = -1  # ``start`` of a ``Place`` for the reader's own recording
 
 
 def start_tokens(tokens: Tokens, fold: Fold, count: int = TOKENS) -> np.ndarray:
-    """Up to ``count`` rows of evaluation tokens, the vowels and speakers in turn."""
+    """Up to ``count`` rows of evaluation tokens, taking vowels and speakers in turn."""
     rows = tokens.rows(fold.evaluation, scored=True)
     table = tokens.table.iloc[rows]
     turn = table.groupby(["phone", "speaker"]).cumcount()
@@ -46,19 +46,19 @@ def start_tokens(tokens: Tokens, fold: Fold, count: int = TOKENS) -> np.ndarray:
 
 
 def names_of(table: pd.DataFrame) -> list[str]:
-    """Names of tokens, given their labels: "aa, a woman (fmem0)", numbered where several have the same."""
+    """Names of tokens from their labels, such as "aa, a woman (fmem0)"; equal names are numbered."""
     names = table.phone + ", a " + table.sex.map(SEX) + " (" + table.speaker + ")"
     place = names.groupby(names).cumcount() + 1
-    return [
-        f"{name}, {k}" if many else name for name, k, many in zip(names, place, names.duplicated(keep=False))
-    ]
+    numbered = names + ", " + place.astype(str)
+    return numbered.where(names.duplicated(keep=False), names).to_list()
 
 
 def moves_of(tokens: Tokens, fold: Fold, draws: int, seed: int) -> dict[str, torch.Tensor]:
-    """Displacements ``(1, d)`` of codes, by name, estimated from fit tokens.
+    """Displacements ``(1, d)`` of codes by name, estimated from fit tokens.
 
-    Vowels and sex as in the chapters; from one speaker's mean to that of another of the same sex; from clean to noisy tokens; and one
-    deviation along the first three principal directions, for which nobody needed a label. What there are no tokens for is left out.
+    They lead from vowel to vowel and from sex to sex, as in the chapters, from the mean of one speaker to
+    that of another of the same sex, from clean to noisy tokens, and one standard deviation along each of the
+    first three principal directions, which need no labels. Displacements without tokens are left out.
     """
     table, codes = tokens.table.iloc[fold.fit], codes_of(fold.flow, tokens, seed, draws)[fold.fit]
     found = {}
@@ -69,13 +69,12 @@ def moves_of(tokens: Tokens, fold: Fold, draws: int, seed: int) -> dict[str, tor
     for people in table.groupby("sex").speaker.unique():
         if len(people) > 1:
             first, second = sorted(people)[:2]
-            labels = table.speaker.map({first: "f", second: "m"})  # vowel by vowel, as for sex
+            labels = table.speaker.map({first: "f", second: "m"})  # ``contrast`` then averages over vowels
             found[f"speaker {first} to {second}"] = displacement(codes, contrast(table, "sex", labels))
     few = fold.fit[:64]
-    noise = (
-        Noisy(tokens, seed).codes(fold.flow, few, "white", NOISE_DB) - codes_of(fold.flow, tokens, seed)[few]
-    )
-    found[f"clean to noisy, {NOISE_DB} dB"] = noise.mean(0, keepdim=True)
+    noisy = Noisy(tokens, seed).codes(fold.flow, few, "white", NOISE_DB)
+    noise = (noisy - codes_of(fold.flow, tokens, seed)[few]).mean(0, keepdim=True)
+    found[f"clean to noisy, {NOISE_DB} dB"] = noise
     for place, (move, deviation) in enumerate(zip(*principal(codes, 3)), start=1):
         found[f"principal direction {place}"] = deviation * move[None]
     return {name: move for name, move in found.items() if move.abs().max() > 0}
@@ -83,15 +82,15 @@ def moves_of(tokens: Tokens, fold: Fold, draws: int, seed: int) -> dict[str, tor
 
 @dataclass(frozen=True)
 class Place:
-    """Where a reader is: what it starts from, how far it has moved, and by what its code is multiplied.
+    """A point in the space of codes: a start, moves from it, and factors that the code is multiplied by.
 
     Attributes:
-        start: a row of the explorer's tokens; None for a random code, ``OWN`` for a recording.
-        other: another token, towards which ``between`` of the way is gone first.
+        start: one of the explorer's tokens; None for a random code, ``OWN`` for a recording.
+        seed, temperature: seed and standard deviation of a random code.
+        other: another token; the code first moves a share ``between`` of the way to it.
         moves: steps along displacements, by name.
-        temperature: deviation of a random code.
-        top, fine: what the coarsest quarter of the code, and the rest, are multiplied by.
-        true_phase: whether the sound has the start's own phase; else Griffin-Lim's.
+        top, fine: factors of the top code, and of the rest.
+        true_phase: whether the sound has the phase of the start; otherwise Griffin-Lim's.
     """
 
     start: int | None = 0
@@ -106,10 +105,10 @@ class Place:
 
 
 class Explorer:
-    """Moves through the codes of one flow: what is at a place, and widgets to go there.
+    """Picture, sound and measurements of any ``Place``, and widgets to move there.
 
     Args:
-        setting: the flow of its first fold is explored, with evaluation tokens.
+        setting: its first fold's flow and evaluation tokens are explored.
     """
 
     def __init__(self, setting: Setting):
@@ -120,44 +119,42 @@ class Explorer:
         self.codes = codes_of(self.model, tokens, setting.seed)[self.rows]
         self.frames = tokens.frames[self.rows]
         self.phases = phases(tokens.corpus.take(self.rows))
-        self.own: tuple[torch.Tensor, torch.Tensor, int] | None = (
-            None  # code, phase and frames of a recording
-        )
+        self.own: tuple[torch.Tensor, torch.Tensor, int] | None = None  # code, phase, frames of a recording
 
     @property
     def model(self):
         return self.fold.flow
 
     def record(self, sound: bytes) -> None:
-        """Take a WAV (or FLAC, ...) file with one vowel as a start.
+        """Use a sound file with one vowel, such as a WAV or FLAC file, as a start.
 
         Raises:
-            InputError: not a sound file, more than one channel, or shorter or longer than a picture may show.
+            InputError: not a sound file, more than one channel, no sound, or too short or too long for a
+                picture.
         """
         try:
             wave, rate = soundfile.read(io.BytesIO(sound), dtype="float32")
         except (soundfile.SoundFileError, TypeError) as error:
-            raise InputError(f"no sound file: {error}; give a WAV file") from None
+            raise InputError(f"no sound file: {error}; use a WAV file") from None
         if wave.ndim > 1:
-            raise InputError(f"{wave.shape[1]} channels; give a recording with one")
+            raise InputError(f"{wave.shape[1]} channels; use a recording with one channel")
         if not np.isfinite(wave).all():
-            raise InputError("samples that are no sound: not finite; make the recording again")
+            raise InputError("some samples are not finite; make the recording again")
         if rate != RATE:
             import librosa
 
             wave = librosa.resample(wave, orig_sr=rate, target_sr=RATE)
         count = int(frames_in(len(wave)))
         if not SHORTEST <= count <= FRAMES or not np.abs(wave).max() > 0:
-            raise InputError(
-                f"{1000 * len(wave) / RATE:.0f} ms; cut one vowel out, of {SHORTEST} to {FRAMES} ms"
-            )
+            length = f"{1000 * len(wave) / RATE:.0f} ms"
+            raise InputError(f"{length}; cut one vowel out, of {SHORTEST} to {FRAMES} ms, that is not silent")
         clip = torch.from_numpy(np.pad(wave, LEAD, "reflect"))
         picture, _ = pictures_of([clip])
         spectrum = spectrum_of(torch.from_numpy(np.pad(wave, (LEAD, EXCERPT - LEAD - len(wave)), "reflect")))
         self.own = self.model.encode(picture, self.setting.seed).flat, spectrum.angle(), count
 
     def start(self, place: Place) -> tuple[torch.Tensor, torch.Tensor | None, int]:
-        """Code ``(1, d)``, phase ``(257, 288)`` or None, and frames of what a place starts from."""
+        """Code ``(1, d)``, phase ``(257, 288)`` or None, and number of frames of the start of a place."""
         if place.start == OWN and self.own:
             return self.own
         if place.start is None:
@@ -179,7 +176,7 @@ class Explorer:
         return self.model.decode(self.code(place))[0]
 
     def sound(self, place: Place, picture: torch.Tensor) -> np.ndarray:
-        """What the picture at a place sounds like, at 16 kHz, at the level of all sounds of the book."""
+        """The sound of the picture at a place: 16 kHz, at the same level as all sounds of the book."""
         _, phase, frames = self.start(place)
         frames = max(frames, int(self.frames[place.other])) if place.between else frames
         invented = phase is None or not place.true_phase
@@ -187,7 +184,7 @@ class Explorer:
         return listening_level(wave)
 
     def readings(self, place: Place, picture: torch.Tensor) -> dict:
-        """What is measured at a place: squared norm over dimensions, bits per dimension, posteriors, formants and their tracks."""
+        """Squared norm and bits per dimension, posteriors, formants and formant tracks at a place."""
         measured = features(picture[None])
         clear = picture[None].nan_to_num(0).clamp(0, 1)
         return {
@@ -200,23 +197,23 @@ class Explorer:
         }
 
     def still(self):
-        """A figure of every move: the first token, one step each way."""
+        """A figure with a row for each move: the first token in the middle, one step to each side."""
         from .figures import spectrograms
 
         steps = (-1.0, 0.0, 1.0)
         places = [Place(moves={name: step}) for name in self.moves for step in steps]
         pictures = torch.stack([self.picture(place) for place in places])
-        return spectrograms(pictures, [f"{s:+.0f}" if s else self.names[0] for s in steps] * len(self.moves), 3,
-                            row_titles=[name.replace(", ", "\n") for name in self.moves])  # fmt: skip
+        titles = [f"{step:+.0f}" if step else self.names[0] for step in steps] * len(self.moves)
+        return spectrograms(pictures, titles, 3, row_titles=[name.replace(", ", "\n") for name in self.moves])
 
     @cached_property
     def widget(self) -> Controls:
-        """Widgets for a running notebook; show ``explorer.widget.box``."""
+        """Widgets for a running notebook: display ``explorer.widget.box``."""
         return Controls(self)
 
 
 def formant_tracks(picture: torch.Tensor, frames: int) -> pd.DataFrame:
-    """F1 to F3 in Hz (Praat, Burg) of the sound that Griffin-Lim makes of a picture, every 5 ms: columns ms, f1, f2, f3."""
+    """Formants in Hz (Praat) every 5 ms of Griffin-Lim's sound of a picture: columns ms, f1, f2, f3."""
     import parselmouth
 
     sound = parselmouth.Sound(griffin_lim(picture, iterations=16, frames=frames).astype(np.float64), RATE)
@@ -229,7 +226,7 @@ def formant_tracks(picture: torch.Tensor, frames: int) -> pd.DataFrame:
 
 
 class Controls:
-    """The widgets of an explorer. Work is done in a thread of its own, so that none of them ever waits."""
+    """The widgets of an explorer. A separate thread does the work, so the widgets stay responsive."""
 
     def __init__(self, explorer: Explorer):
         self.explorer, self._wanted, self.problems = explorer, None, []
@@ -282,15 +279,14 @@ class Controls:
         self.box = w.VBox([sides, self.status])
 
     def place(self) -> Place:
-        """Where the widgets say the reader is."""
-        return Place(
-            start=self.start.value, seed=self.seed.value,
-            other=self.other.value, between=self.between.value, temperature=self.temperature.value, top=self.top.value, fine=self.fine.value,
-            moves={name: one.value for name, one in self.moves.items() if one.value}, true_phase=self.phase.value,
-        )  # fmt: skip
+        """The place that the widgets are set to."""
+        names = ("start", "seed", "other", "between", "temperature", "top", "fine")
+        moves = {name: slider.value for name, slider in self.moves.items() if slider.value}
+        values = {name: getattr(self, name).value for name in names}
+        return Place(**values, moves=moves, true_phase=self.phase.value)
 
     def wait(self, seconds: float = 30.0) -> bool:
-        """Wait until everything shown is of the place that the widgets say."""
+        """Wait until picture, sound and measurements belong to the current place; False after ``seconds``."""
         return self._idle.wait(seconds)
 
     def _moved(self, _=None) -> None:
@@ -305,9 +301,9 @@ class Controls:
             try:
                 self._show(place)
                 if not self._wake.is_set():  # a newer move comes first
-                    self._tell(place)
+                    self._measure(place)
                 self.status.value = ""
-            except Exception as error:  # a thread that ends would leave dead widgets behind
+            except Exception as error:  # without its thread, no widget would work any more
                 self.problems.append(repr(error))
                 self.status.value = f"<b>{html.escape(repr(error))}</b>"
             if not self._wake.is_set():
@@ -321,16 +317,13 @@ class Controls:
         soundfile.write(file, self.wave, RATE, format="WAV", subtype="PCM_16")
         self.audio.value, self.image.value = file.getvalue(), self._canvas.draw(before, self.now)
 
-    def _tell(self, place: Place) -> None:
+    def _measure(self, place: Place) -> None:
         readings = self.explorer.readings(place, self.now)
         self.image.value = self._canvas.draw(None, self.now, readings["tracks"])
         rows = [(name, f"{readings[name]:.2f}") for name in ("squared norm / d", "bits per dimension")]
         rows += [(f"F{k}" if k else "F0", f"{readings['Hz'][f'f{k}']:.0f} Hz") for k in range(4)]
-        rows += [
-            (f"{what} {name}", f"{chance:.0%}")
-            for what in ("vowel", "sex")
-            for name, chance in readings[what].items()
-        ]
+        for factor in ("vowel", "sex"):
+            rows += [(f"{factor} {name}", f"{chance:.0%}") for name, chance in readings[factor].items()]
         cells = "".join(f"<tr><td>{html.escape(name)}</td><td>{value}</td></tr>" for name, value in rows)
         self.readings.value = f"<table>{cells}</table>"
 
@@ -361,7 +354,7 @@ class Controls:
 
 
 class _Canvas:
-    """One figure that is drawn again and again: before and after, with formant tracks."""
+    """A figure that is drawn again for each move: pictures before and after it, with formant tracks."""
 
     def __init__(self):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -370,9 +363,8 @@ class _Canvas:
         self.figure = Figure(figsize=(6.4, 2.6), dpi=100, layout=None)
         self.canvas, self.lines, self.images = FigureCanvasAgg(self.figure), [], []
         for place, title in enumerate(("before", "after")):
-            axis = self.figure.add_axes(
-                (0.09 + 0.46 * place, 0.18, 0.42, 0.7), title=title, xlabel="time, ms"
-            )
+            box = (0.09 + 0.46 * place, 0.18, 0.42, 0.7)
+            axis = self.figure.add_axes(box, title=title, xlabel="time, ms")
             blank, extent = np.zeros((BINS, FRAMES)), (0, FRAMES, 0, RATE / 2000)
             limits = {"vmin": -FLOOR_DB, "vmax": 0, "cmap": "magma"}
             self.images.append(axis.imshow(blank, origin="lower", aspect="auto", extent=extent, **limits))
@@ -381,7 +373,7 @@ class _Canvas:
         self.lines = [self.figure.axes[1].plot([], [], "w.", ms=3)[0] for _ in range(3)]
 
     def draw(self, before, after, tracks: pd.DataFrame | None = None) -> bytes:
-        """PNG of two pictures; a picture that is None stays as it was drawn last."""
+        """PNG of two pictures; a picture that is None stays as it was last drawn."""
         for image, picture in zip(self.images, (before, after)):
             if picture is not None:
                 image.set_data(np.clip(picture[0, :BINS], 0, 1) * FLOOR_DB - FLOOR_DB)

@@ -1,4 +1,4 @@
-"""Judges: measures that do not belong to the flow, and the statistics of the study."""
+"""Judges: measures of sounds, pictures and codes that do not use the flow."""
 
 from __future__ import annotations
 
@@ -11,20 +11,24 @@ from scipy import stats
 from scipy.fft import dct
 
 from vowelflow.audio import griffin_lim, to_audio
-from vowelflow.base import FFT, FRAMES, HOP, LEAD, RATE, InputError, frames_in
+from vowelflow.base import FFT, FRAMES, HOP, LEAD, RATE, frames_in
 from vowelflow.corpus import Corpus
 from vowelflow.spectrogram import BINS, FLOOR_DB, SIDE, pictures_of, quantize, restore, spectrum_of
 
-MELS, CEPSTRUM = 40, 13  # mel bands, and coefficients that are kept of their cosine transform
-SILENT = 0.05  # of full scale in a picture: 76 dB below it
+MELS, CEPSTRUM = 40, 13  # mel bands, and coefficients of their cosine transform
+SILENT = 0.05  # pixels below this count as silent: 76 dB below full scale
 CEILING_HZ = {"f": 5500.0, "m": 5000.0}  # Praat's usual formant ceilings
 
 
 def formants(wave: np.ndarray, sex: str) -> dict[str, float]:
-    """F0 and the first three formants of a vowel, Hz, medians over its middle half.
+    """F0 and the first three formants of a vowel in Hz: medians over its middle half.
 
-    Praat's autocorrelation pitch and Burg formants (five below the ceiling of the sex); NaN
-    where Praat finds none.
+    Praat measures them: pitch by autocorrelation, formants by Burg's method (five below ``CEILING_HZ`` of the
+    sex). NaN where Praat finds none.
+
+    Args:
+        wave: samples ``(n,)`` at 16 kHz.
+        sex: "f" or "m".
     """
     import parselmouth
 
@@ -34,27 +38,25 @@ def formants(wave: np.ndarray, sex: str) -> dict[str, float]:
     found = {f"f{k}": np.array([burg.get_value_at_time(k, t) for t in middle]) for k in (1, 2, 3)}
     pitch = sound.to_pitch(time_step=0.005, pitch_floor=75.0, pitch_ceiling=500.0)
     found["f0"] = np.array([pitch.get_value_at_time(t) for t in middle])
-    return {
-        name: float(np.nanmedian(v)) if np.isfinite(v).any() else float("nan") for name, v in found.items()
-    }
+    return {name: float(np.nanmedian(v)) if np.isfinite(v).any() else np.nan for name, v in found.items()}
 
 
 def vowel_space(corpus: Corpus, per_group: int = 20, seed: int = 0) -> pd.DataFrame:
-    """F0 to F3 in Hz of up to ``per_group`` segments of each vowel and sex: columns phone, sex, f1, f2, f3, f0."""
+    """``formants`` of up to ``per_group`` segments of each vowel and sex, with columns phone and sex."""
     drawn = corpus.draw(per_group, seed=seed)
     measured = [formants(drawn.sound(row), sex) for row, sex in enumerate(drawn.table.sex)]
     return pd.concat([drawn.table[["phone", "sex"]], pd.DataFrame(measured)], axis=1)
 
 
 def error_db(original: np.ndarray, back: np.ndarray) -> float:
-    """Energy of ``back - original`` over that of ``original``, dB; ``back`` may be longer."""
+    """Energy of ``back - original`` relative to that of ``original``, dB; ``back`` may be longer."""
     return float(10 * np.log10(np.sum((back[: len(original)] - original) ** 2) / np.sum(original**2)))
 
 
 def round_trip(corpus: Corpus, row: int) -> dict[str, float]:
-    """``error_db`` of a segment that became a picture and a sound again with its true phase.
+    """``error_db`` of a segment that is converted to a picture and back to sound, with its true phase.
 
-    ``float`` for the picture as it is, ``eight_bit`` for its 256 levels.
+    ``float`` is for the picture itself, ``eight_bit`` for the picture rounded to 256 levels.
     """
     wave, original = torch.from_numpy(corpus.clip(row)), corpus.sound(row)
     (pictures, (peak,)), phase = pictures_of([wave]), spectrum_of(wave).angle()
@@ -65,9 +67,9 @@ def round_trip(corpus: Corpus, row: int) -> dict[str, float]:
 
 
 def griffin_lim_distance(corpus: Corpus, row: int) -> dict[str, float]:
-    """How far Griffin-Lim's sound of a segment's picture is from the segment.
+    """Distances between a segment and the sound that Griffin-Lim makes from its picture.
 
-    ``error_db`` of the waveform, and ``spectral_db``, the log-spectral distance of the two sounds' pictures.
+    ``error_db`` compares the waveforms; ``spectral_db`` is the log-spectral distance of their pictures.
     """
     original, (pictures, (peak,)) = corpus.sound(row), pictures_of([torch.from_numpy(corpus.clip(row))])
     frames = frames_in(len(original))
@@ -82,10 +84,10 @@ def griffin_lim_distance(corpus: Corpus, row: int) -> dict[str, float]:
 
 
 def sounding(picture, below_db: float = 40.0) -> tuple[int, int]:
-    """First frame, and the one after the last, within ``below_db`` of a picture's loudest point.
+    """The first frame within ``below_db`` of a picture's loudest point, and the frame after the last.
 
-    One rule for real pictures and drawn ones, of which nobody knows where the vowel ends. A frame
-    under ``SILENT`` never sounds; (0, 0) where none does. The picture is clamped to [0, 1] first.
+    The same rule serves real pictures and generated ones, for which the end of the vowel is not given. Frames
+    below ``SILENT`` never count; the result is (0, 0) if no frame sounds. Pixels are clipped to [0, 1] first.
     """
     loudest = np.clip(np.asarray(picture), 0, 1).reshape(-1, SIDE, SIDE)[0, :BINS].max(0)
     frames = np.flatnonzero(loudest >= max(loudest.max() - below_db / FLOOR_DB, SILENT))
@@ -93,23 +95,24 @@ def sounding(picture, below_db: float = 40.0) -> tuple[int, int]:
 
 
 def picture_formants(picture, sex: str, shortest: int = 30) -> dict[str, float]:
-    """``formants`` of a picture's sounding frames, with a phase invented by Griffin-Lim.
+    """``formants`` of the frames of a picture that sound, with a phase from Griffin-Lim.
 
-    The true phase would bring its own speech along. NaN where fewer than ``shortest`` frames sound.
+    The true phase is not used, because it alone contains intelligible speech. NaN if fewer than ``shortest``
+    frames sound.
     """
     first, last = sounding(picture)
     if last - first < shortest:
-        return dict.fromkeys(("f0", "f1", "f2", "f3"), float("nan"))
+        return dict.fromkeys(("f0", "f1", "f2", "f3"), np.nan)
     cut = torch.roll(torch.as_tensor(picture), -first, dims=-1)
     return formants(griffin_lim(cut, iterations=16, frames=last - first), sex)
 
 
 def log_spectral_distance(one, other, frames) -> np.ndarray:
-    """Root-mean-square difference in dB over bins, mean over a segment's own frames, ``(n,)``.
+    """Log-spectral distance in dB ``(n,)``: root mean square over bins, mean over a segment's frames.
 
     Args:
-        one, other: pictures ``(n, 1, 288, 288)``; clamped to [0, 1] first.
-        frames: ``(n,)`` frames of each segment; padding does not count.
+        one, other: pictures ``(n, 1, 288, 288)``; their pixels are clipped to [0, 1] first.
+        frames: number of frames of each segment ``(n,)``; the padding after them is ignored.
     """
     one, other = (np.clip(np.asarray(p)[:, 0, :BINS], 0, 1) * FLOOR_DB for p in (one, other))
     per_frame = np.sqrt(np.mean((one - other) ** 2, axis=1))
@@ -126,27 +129,23 @@ def _mel() -> np.ndarray:
 
 def _mel_power(picture, frames: slice) -> np.ndarray:
     """Power in mel bands ``(MELS, frames)``, relative to the picture's peak."""
-    decibels = (
-        np.clip(np.asarray(picture).reshape(-1, np.shape(picture)[-1])[:BINS, frames], 0, 1) - 1
-    ) * FLOOR_DB
+    bins = np.asarray(picture).reshape(-1, np.shape(picture)[-1])[:BINS, frames]
+    decibels = (np.clip(bins, 0, 1) - 1) * FLOOR_DB
     return np.maximum(_mel() @ 10 ** (decibels / 10), 1e-10)
 
 
 def mel_cepstrum(picture, frames: slice) -> np.ndarray:
-    """Mel-cepstra ``(frames, CEPSTRUM)`` of some frames of a picture: c1 and on, so that level does not count."""
+    """Mel-cepstra ``(frames, CEPSTRUM)`` of the given frames of a picture, without c0, the level."""
     return dct(np.log(_mel_power(picture, frames)), axis=0, norm="ortho")[1 : CEPSTRUM + 1].T
 
 
-def mel_envelope(picture, frames: slice, frequencies) -> np.ndarray:
-    """Mean power of some frames in dB at some frequencies, Hz, linear between the centres of mel bands."""
-    import librosa
-
-    centres = librosa.mel_frequencies(MELS + 2, fmin=0, fmax=RATE / 2)[1:-1]
-    return np.interp(frequencies, centres, 10 * np.log10(_mel_power(picture, frames).mean(1)))
-
-
 def mel_cepstral_distortion(one, other, frames) -> np.ndarray:
-    """dB, mean over a segment's own frames, ``(n,)``, of c1 to c13 (Kubichek 1993): root mean square of smooth envelopes."""
+    """Mel-cepstral distortion of pictures in dB ``(n,)``, from c1 to c13 (Kubichek 1993).
+
+    This is the root mean square difference of the smoothed spectral envelopes, averaged over the frames of
+    each segment. ``one`` and ``other`` are pictures, ``frames`` the number of frames of each segment
+    ``(n,)``.
+    """
     found = []
     for a, b, count in zip(one, other, frames):
         gap = mel_cepstrum(a, slice(0, count)) - mel_cepstrum(b, slice(0, count))
@@ -155,54 +154,61 @@ def mel_cepstral_distortion(one, other, frames) -> np.ndarray:
 
 
 def segmental_snr(waves, clean, frame: int = 320) -> np.ndarray:
-    """Mean over frames of 20 ms of the ratio of ``clean`` to its error, dB, each within -10 and 35, ``(n,)``."""
+    """Segmental signal-to-noise ratio of waveforms in dB ``(n,)``: the mean over frames of 20 ms.
+
+    Each frame's ratio is clipped to [-10, 35] dB. ``waves`` may be longer than their ``clean`` versions.
+    """
     found = []
     for wave, truth in zip(waves, clean):
         parts = max(len(truth) // frame, 1)
         errors = np.array_split(wave[: len(truth)] - truth, parts)
-        ratios = [
-            np.sum(t**2) / max(np.sum(e**2), 1e-12) for t, e in zip(np.array_split(truth, parts), errors)
-        ]
+        frames = zip(np.array_split(truth, parts), errors)
+        ratios = [np.sum(t**2) / max(np.sum(e**2), 1e-12) for t, e in frames]
         found.append(np.clip(10 * np.log10(np.maximum(ratios, 1e-12)), -10, 35).mean())
     return np.array(found)
 
 
 def valley(picture, low_hz: float, high_hz: float) -> float:
-    """How far, in dB, the spectral envelope sags between two frequencies: above 0 where both have a formant of their own.
+    """Depth in dB of the valley between two frequencies in the spectral envelope.
 
-    The mean power over the part that sounds, in mel bands. One formant that has moved between the two has no valley.
+    The envelope is the mean power in mel bands over the frames that sound, interpolated linearly between band
+    centres. The depth is negative if a single formant lies between the two frequencies. NaN if no frame
+    sounds or a frequency is not finite.
     """
+    import librosa
+
     first, last = sounding(picture)
     if last <= first or not (np.isfinite(low_hz) and np.isfinite(high_hz)):
-        return float("nan")
-    at_low, middle, at_high = mel_envelope(
-        picture, slice(first, last), [low_hz, (low_hz * high_hz) ** 0.5, high_hz]
-    )
-    return float(min(at_low, at_high) - middle)
+        return np.nan
+    centres = librosa.mel_frequencies(MELS + 2, fmin=0, fmax=RATE / 2)[1:-1]
+    envelope = 10 * np.log10(_mel_power(picture, slice(first, last)).mean(1))
+    low, middle, high = np.interp([low_hz, (low_hz * high_hz) ** 0.5, high_hz], centres, envelope)
+    return float(min(low, high) - middle)
 
 
 def normality(values: np.ndarray) -> pd.DataFrame:
-    """How far from normal each column is, after centring and scaling it by its own moments.
-
-    Args:
-        values: ``(n, dimensions)``.
+    """How far each column of ``values`` ``(n, dimensions)`` is from normal, after it is standardized.
 
     Returns:
-        One row a column: Kolmogorov-Smirnov distance to N(0, 1), skewness, excess kurtosis.
-        None of them is 0 for a sample of true normal draws either: compare with such draws.
+        One row for each column: ``ks``, the Kolmogorov-Smirnov distance to N(0, 1), ``skew`` and excess
+        ``kurtosis``. Samples of a normal distribution do not give exactly 0 either, so compare with such
+        samples.
     """
     scaled = (values - values.mean(0)) / np.maximum(values.std(0), 1e-12)
     distance = stats.ks_1samp(scaled, stats.norm.cdf, axis=0).statistic
-    return pd.DataFrame(
-        {"ks": distance, "skew": stats.skew(scaled), "kurtosis": stats.kurtosis(scaled)},
-    )
+    return pd.DataFrame({"ks": distance, "skew": stats.skew(scaled), "kurtosis": stats.kurtosis(scaled)})
 
 
 def two_sample_auc(real: np.ndarray, normal: np.ndarray, groups, seed: int = 0) -> pd.Series:
-    """How well a classifier tells each group's ``real`` rows from its ``normal`` ones: 0.5 is not at all.
+    """AUC of a classifier that separates ``real`` rows from ``normal`` ones, for each group; 0.5 is chance.
 
-    Gradient-boosted trees on the rows given, one of each kind a token, which score groups (speakers) they were not
-    fitted on; area under the ROC curve of a group's real rows against all normal rows that the same trees scored.
+    Gradient-boosted trees are fitted in up to eight folds of groups, and score groups that they were not
+    fitted on. The area under the ROC curve compares a group's real rows with all normal rows of the same
+    fold.
+
+    Args:
+        real, normal: features ``(n, d)``; row k of both belongs to the same token.
+        groups: the group (speaker) of each row ``(n,)``.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.metrics import roc_auc_score
@@ -223,13 +229,14 @@ def two_sample_auc(real: np.ndarray, normal: np.ndarray, groups, seed: int = 0) 
 
 
 def patch_features(scales, patches: int, seed: int = 0) -> np.ndarray:
-    """What patches of 64 neighbouring numbers look like, ``(n patches, 7)``: seven moments, in the order of the tokens.
+    """Seven statistics ``(n * patches, 7)`` of patches of at most 64 neighbouring numbers, in token order.
 
-    Of each token, ``patches`` at places drawn by ``seed``, the finer scales in proportion to their size. Mean, deviation,
-    skewness, kurtosis, the largest magnitude, and correlations of neighbours along time and along frequency.
+    They are the mean, standard deviation, skewness, kurtosis and largest magnitude, and the correlations of
+    neighbours along time and along frequency. A scale is chosen with a probability proportional to its size.
 
     Args:
         scales: fields ``(n, channels, frequency, time)`` of the same tokens.
+        patches: patches of each token.
     """
     rng, fields = np.random.default_rng(seed), [np.asarray(scale, dtype=np.float64) for scale in scales]
     sizes = np.array([field[0].size for field in fields], dtype=float)
@@ -249,7 +256,7 @@ def patch_features(scales, patches: int, seed: int = 0) -> np.ndarray:
 
 
 def _neighbours(patch: np.ndarray, axis: int) -> float:
-    """Correlation of neighbours along an axis of a patch; 0 where there are none."""
+    """Correlation of neighbours along an axis of a patch; 0 if it has no neighbours or does not vary."""
     left, right = np.delete(patch, -1, axis), np.delete(patch, 0, axis)
     if left.size < 2 or left.std() < 1e-9 or right.std() < 1e-9:
         return 0.0
@@ -257,49 +264,21 @@ def _neighbours(patch: np.ndarray, axis: int) -> float:
 
 
 def span(vectors) -> np.ndarray:
-    """Coordinates ``(n, n)`` of n vectors in their own span, distances and angles kept exactly.
+    """Coordinates ``(n, n)`` of n vectors in their own span, which preserve distances and angles exactly.
 
-    Linear classifiers see no more of 82,944 dimensions than this, and a covariance of the whole
-    would take 51 GB.
+    For a linear classifier they are as good as all 82,944 dimensions, whose covariance would take 51 GB.
     """
     vectors = np.asarray(vectors, dtype=np.float64).reshape(len(vectors), -1)
     values, rotation = np.linalg.eigh(vectors @ vectors.T)
     return rotation * np.sqrt(np.clip(values, 0, None))
 
 
-def lda_predictions(points, labels, groups, folds: int = 8) -> np.ndarray:
-    """Labels that shrinkage LDA predicts for tokens of groups it was not fitted on.
-
-    Leave-one-group-out, or ``folds`` folds of groups where there are more; see ``shrinkage_lda``.
-
-    Args:
-        points: ``(n, d)``; for codes and pictures use ``span`` first.
-
-    Raises:
-        InputError: fewer than two groups or two classes.
-    """
-    from sklearn.model_selection import GroupKFold
-
-    labels, groups = np.asarray(labels), np.asarray(groups)
-    count = len(np.unique(groups))
-    if count < 2 or len(np.unique(labels)) < 2:
-        raise InputError(f"{count} groups and {len(np.unique(labels))} classes; two of each are needed")
-    predicted = labels.copy()
-    for fitted, tested in GroupKFold(min(folds, count)).split(points, groups=groups):
-        if len(np.unique(labels[fitted])) < 2:
-            raise InputError(
-                f"without {groups[tested][0]} only the class {labels[fitted][0]} is left; give more groups"
-            )
-        predicted[tested] = shrinkage_lda(points[fitted], labels[fitted]).predict(points[tested])
-    return predicted
-
-
 def shrinkage_lda(points, labels):
-    """LDA with equal priors and Ledoit-Wolf covariances, in the span of the tokens it is fitted on.
+    """A fitted LDA with equal priors and Ledoit-Wolf covariances, in the span of the points ``(n, d)``.
 
-    The covariance is shrunk to a multiple of the identity in the coordinates as they are.
-    scikit-learn's ``shrinkage="auto"`` would standardize them first, and so let a direction in
-    which the tokens hardly differ count as much as one in which they do.
+    The covariance is shrunk toward a multiple of the identity. scikit-learn's ``shrinkage="auto"`` would
+    first standardize the coordinates, so directions in which points hardly differ would count as much as the
+    others.
     """
     from sklearn.covariance import LedoitWolf
     from sklearn.decomposition import PCA

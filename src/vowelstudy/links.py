@@ -1,4 +1,4 @@
-"""Links: every address in the prose -> whether it works. Sphinx's linkcheck builder requests them."""
+"""Links: check every address in the prose with Sphinx's linkcheck builder."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ PLACES = ("README.md", "CONTRIBUTING.md", "book/*.md", "book/references.bib", "n
 ADDRESS = re.compile(r"https?://[^\s<>\"'`)\]}|\\]+")
 DOI = re.compile(r"^\s*doi\s*=\s*[{\"]\s*([^}\"\s]+)", re.MULTILINE | re.IGNORECASE)
 EXCLUDED = re.compile(r"//localhost|ADDRESS|OWNER")  # the reader's own machine, and placeholders
-# One worker requests one address after another, with HEAD and, if that is refused, GET. It waits as long as a server
-# with too many requests asks it to.
+# One worker tries HEAD for each address and, if that is refused, GET. It waits if a server asks it to.
 SETTINGS = ("workers=1", "timeout=20", "anchors=0", "rate_limit_timeout=120")
 
 
 def outside_links(home: Path) -> dict[str, list[str]]:
-    """Every http address and DOI in pages, notebooks, bibliography and the repository's own files, with its files."""
+    """Every web address and DOI in ``PLACES``, with the names of the files that contain it."""
     found = {}
     for path in sorted(path for place in PLACES for path in home.glob(place)):
         text = path.read_text(encoding="utf-8")
@@ -36,10 +35,11 @@ def outside_links(home: Path) -> dict[str, list[str]]:
 def check_links(home: Path) -> None:
     """Request every address once, and print its status and its files.
 
-    Addresses that refuse robots (403), as publishers do, are shown as refused and do not count as dead.
+    Sites that refuse automatic requests (403), such as publishers, are shown as "refused" and do not count as
+    dead.
 
     Raises:
-        StudyError: some are dead.
+        StudyError: Sphinx failed, or an address is dead.
     """
     links, dead = outside_links(home), 0
     settings = [part for setting in SETTINGS for part in ("-D", f"linkcheck_{setting}")]

@@ -1,7 +1,7 @@
 """Methods: vector spaces of pictures in which a factor may be a direction.
 
-The flow's codes are one. The others are what could be used without a flow. Every experiment does the same in each of them: it
-draws a line between two vectors, or adds a displacement.
+The flow's codes are one of them; the others need no flow. In each space, an experiment interpolates between
+two vectors or adds a displacement.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from vowelflow.spectrogram import SIDE, dequantize
 
 from .folds import Fold, Tokens, codes_of
 
-ENVELOPE = 32  # of 288 cepstral coefficients: structure broader than 0.25 kHz, so no harmonics
+ENVELOPE = 32  # the first of 288 cepstral coefficients: structure broader than 0.25 kHz, without harmonics
 COMPONENTS = 64  # principal components of pictures, at most
 
 
@@ -28,13 +28,13 @@ class Method:
     """Encodes pictures ``(n, 1, 288, 288)`` as vectors ``(n, d)``, and decodes vectors.
 
     Attributes:
-        encode: pictures and a seed of the dequantization noise -> vectors.
-        decode: vectors -> pictures.
+        encode: a function from pictures and a seed of the dequantization noise to vectors.
+        decode: a function from vectors to pictures.
         flow: the flow whose codes the vectors are, if any.
-        part: how many of the first numbers are moved; all if None.
-        redraw: whether the other numbers are drawn from the prior; otherwise they stay as they are.
-        circle: whether one goes from one vector to another on the great circle.
-        lossy: whether decoding the encoded picture changes it.
+        part: how many of the first numbers of a vector are moved; all if None.
+        redraw: whether the other numbers are drawn from the prior; otherwise they do not change.
+        circle: whether to interpolate on the great circle instead of a straight line.
+        lossy: whether encoding and decoding changes a picture.
     """
 
     name: str
@@ -47,17 +47,17 @@ class Method:
     lossy: bool = False
 
     def vectors(self, tokens: Tokens, rows: np.ndarray, seed: int, draws: int = 1) -> torch.Tensor:
-        """Some tokens encoded; a flow's codes are cached and, with ``draws``, averaged over dequantization noise."""
+        """Vectors ``(n, d)`` of tokens; a flow's codes are cached, and averaged over ``draws`` of noise."""
         if self.flow is not None:
             return codes_of(self.flow, tokens, seed, draws)[rows]
         return self.encode(tokens.pictures[rows], seed)
 
     def moved(self, vectors: torch.Tensor, displacement: torch.Tensor, step: float) -> torch.Tensor:
-        """Pictures of vectors moved ``step`` times along a displacement ``(1, d)`` or ``(n, d)``."""
+        """Pictures of vectors ``(n, d)`` plus ``step`` times a displacement ``(1, d)`` or ``(n, d)``."""
         return self.decode(self._completed(vectors + step * displacement, vectors))
 
     def between(self, one: torch.Tensor, other: torch.Tensor, share: float) -> torch.Tensor:
-        """Pictures at a share of the way from each of ``one`` to its partner in ``other``, both ``(n, d)``."""
+        """Pictures at a share of the way from each row of ``one`` ``(n, d)`` to the same row of ``other``."""
         if self.circle:
             pairs = zip(one.split(1), other.split(1))
             mixed = torch.cat([great_circle(a, b, shares=[share]) for a, b in pairs])
@@ -66,7 +66,7 @@ class Method:
         return self.decode(self._completed(mixed, one if share < 0.5 else other))
 
     def _completed(self, mixed: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-        """The part that was moved, and the rest: as in ``like``, or drawn."""
+        """The part of ``mixed`` that is moved, and the rest from ``like`` or drawn from the prior."""
         if self.part is None:
             return mixed
         rest = random_code(len(like), like.shape[1], seed=1) if self.redraw else like
@@ -74,31 +74,31 @@ class Method:
 
 
 def flow_method(flow: Glow, name: str = "flow") -> Method:
-    """Whole codes."""
+    """Whole codes of a flow."""
     return Method(name, lambda pictures, seed: flow.encode(pictures, seed).flat, flow.decode, flow)
 
 
 def great_circle_method(flow: Glow) -> Method:
-    """Whole codes, interpolated without losing norm."""
+    """Whole codes of a flow, interpolated on the great circle, which preserves the norm."""
     return replace(flow_method(flow, "great circle"), circle=True)
 
 
 def top_method(flow: Glow) -> Method:
-    """The coarsest quarter of codes, with all finer details drawn anew: the code of the paper's implementation."""
+    """The top code, the coarsest quarter, as in the paper's implementation; the rest is drawn anew."""
     return replace(flow_method(flow, "top code"), part=flow.top_size, redraw=True, lossy=True)
 
 
 def picture_method() -> Method:
-    """Pictures as they are: a line is a cross-fade, a displacement the difference of two mean pictures."""
-    return Method(
-        "pictures",
-        lambda pictures, seed: dequantize(pictures, seed).flatten(1),
-        lambda vectors: vectors.reshape(-1, 1, SIDE, SIDE),
-    )
+    """Pixels of pictures: a line is a cross-fade, a displacement the difference of two mean pictures."""
+
+    def encode(pictures, seed):
+        return dequantize(pictures, seed).flatten(1)
+
+    return Method("pictures", encode, lambda vectors: vectors.reshape(-1, 1, SIDE, SIDE))
 
 
 def pca_method(fit: torch.Tensor) -> Method:
-    """Scores on the principal components of the pictures ``fit``, in units of their standard deviations."""
+    """Scores on the principal components of the pictures ``fit``, in units of their standard deviation."""
     from sklearn.decomposition import PCA
 
     flat = fit.flatten(1).numpy()
@@ -114,9 +114,10 @@ def pca_method(fit: torch.Tensor) -> Method:
 
 
 def cepstrum_method() -> Method:
-    """Source and filter apart: the smooth envelope of each spectrum is moved, the harmonics stay.
+    """Cepstra, which separate source and filter: the spectral envelope moves, the harmonics do not.
 
-    The first ``ENVELOPE`` coefficients of a cosine transform of the log-magnitudes along frequency, a cepstrum, are moved.
+    A cepstrum is the cosine transform of the log magnitudes of a frame. Its first ``ENVELOPE`` coefficients
+    move.
     """
 
     def encode(pictures, seed):
@@ -130,11 +131,11 @@ def cepstrum_method() -> Method:
     return Method("cepstrum", encode, decode, part=ENVELOPE * SIDE)
 
 
-_fitted: dict[tuple[str, bytes], Method] = {}  # PCA by tokens and rows
+_fitted: dict[tuple[str, bytes], Method] = {}  # PCA by corpus and fit rows
 
 
 def methods_of(fold: Fold, tokens: Tokens) -> dict[str, Method]:
-    """The flow's codes, whole and top, those of the untrained flow, and the methods without a flow."""
+    """Methods by name: whole code, top code, the untrained flow's code, and the methods without a flow."""
     key = tokens.corpus.fingerprint, fold.fit.tobytes()
     if key not in _fitted:
         _fitted[key] = pca_method(tokens.pictures[fold.fit])
@@ -145,8 +146,10 @@ def methods_of(fold: Fold, tokens: Tokens) -> dict[str, Method]:
 def principal(vectors: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The first ``count`` principal directions of vectors ``(n, d)``, and the standard deviation along each.
 
+    They come from the eigenvectors of the n by n Gram matrix, because d is much larger than n.
+
     Returns:
-        Unit vectors ``(count, d)`` and deviations ``(count,)``, by way of the n by n matrix of products, since d is far above n.
+        Unit vectors ``(count, d)`` and standard deviations ``(count,)``.
     """
     centred = vectors - vectors.mean(0)
     values, rotation = torch.linalg.eigh((centred @ centred.T).double())
@@ -156,15 +159,14 @@ def principal(vectors: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Te
 
 
 def gaussian_samples(fit: torch.Tensor, count: int, seed: int = 0) -> dict[str, torch.Tensor]:
-    """Pictures drawn from a Gaussian on the principal components of ``fit``, and from a mixture of Gaussians on them."""
+    """Pictures drawn from a Gaussian, and from a mixture, on the principal components of ``fit``."""
     from sklearn.mixture import GaussianMixture
 
     method, rng = pca_method(fit), np.random.default_rng(seed)
     scores = method.encode(fit, seed).numpy()
     normal = rng.standard_normal((count, scores.shape[1]))
-    mixture = GaussianMixture(
-        min(16, max(len(scores) // 8, 1)), covariance_type="diag", random_state=seed
-    ).fit(scores)
-    mixed, _ = mixture.sample(count)
+    clusters = min(16, max(len(scores) // 8, 1))
+    mixture = GaussianMixture(clusters, covariance_type="diag", random_state=seed)
+    mixed, _ = mixture.fit(scores).sample(count)
     drawn = {"PCA-Gaussian": normal, "mixture": mixed[rng.permutation(count)]}
     return {name: method.decode(torch.from_numpy(rows).float()).clamp(0, 1) for name, rows in drawn.items()}

@@ -1,7 +1,8 @@
-"""Statistics: comparisons of a method with its baselines -> estimates with intervals, and verdicts.
+"""Statistics: estimates with intervals for a method and its baselines, and verdicts.
 
-The rule was written before any number was seen; the protocol's page says what was amended since. A claim's number must be
-better than each baseline's by a margin, and so must the whole interval of the difference over speakers.
+The rule for verdicts was fixed before any result was seen; the page on the protocol lists later amendments. A
+method must be better than each baseline by a margin, and so must the whole interval of the difference over
+speakers.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from statsmodels.stats.multitest import multipletests
 
 from vowelflow.base import InputError
 
-CLUSTERS = 8  # speakers that an interval needs
+CLUSTERS = 8  # speakers that an interval needs at least
 LEVEL = 0.05
-LEAST_DRIFT = 0.02  # in probability: less is noise
-ENOUGH = 100  # label shuffles, for their share to be told apart from ``LEVEL``
+LEAST_DRIFT = 0.02  # smaller changes in probability are noise
+ENOUGH = 100  # label shuffles that can distinguish their share from ``LEVEL``
 HOLDS, PARTLY, FAILS, OPEN = "holds", "holds in part", "does not hold", "not testable here"
 VERDICTS = (HOLDS, PARTLY, FAILS, OPEN)
 
@@ -30,18 +31,19 @@ class Comparison:
     """A metric of one method and of its baselines, for each speaker.
 
     Attributes:
-        claim: its id; ``part`` says which of the claim's tests it is.
-        metric: in words, with its unit; ``better`` is 1 where more is better, -1 where less is.
-        margin: by how much it must beat each baseline, in the metric's unit.
-        values: a row for each cluster (speaker), a column for each method, the claim's own first.
-        kinds: "untrained", "null" or "simple" for every baseline; columns without a kind are reported, not compared.
+        claim: id of the claim; ``part`` says which of its tests this is.
+        metric: in words, with its unit; ``better`` is 1 if more is better and -1 if less is better.
+        margin: by how much the method must beat each baseline, in the metric's unit.
+        values: a row for each cluster (speaker) and a column for each method, the tested method first.
+        kinds: "untrained", "null" or "simple" for each baseline; other columns are reported, but not
+            compared.
         n: number of tokens, pairs or samples behind the values.
-        primary: whether the claim's verdict is this one's; the others are exploratory.
-        rank: if labels are used, the share of their ``shuffles`` that do at least as well.
-        exact: the value that every cluster must have, where nothing is estimated.
-        code: "whole" or "top", where it matters.
-        bound: the best possible value, such as 1 for a share. A baseline within the margin of it cannot be beaten by the
-            margin.
+        primary: whether this comparison decides the claim; the others are exploratory.
+        rank: if labels are used, the share of label ``shuffles`` that do at least as well.
+        exact: the value that every cluster must have, if nothing is estimated.
+        code: "whole" or "top", the part of the flow's code.
+        bound: the best possible value, such as 1 for a share. A baseline that is within the margin of it
+            cannot be beaten by the margin.
     """
 
     claim: str
@@ -74,23 +76,25 @@ def finding(comparison: Comparison) -> dict:
     verdict, reason = _verdict(comparison, baselines)
     others = [name for name in comparison.values if name != own and name not in comparison.kinds]
     return {
-        "claim": comparison.claim, "part": comparison.part, "primary": comparison.primary, "code": comparison.code, "metric": comparison.metric,
-        "better": "more" if comparison.better > 0 else "less", "method": own, **_estimate(comparison.values[own]),
-        "baselines": baselines, "beside": {name: _estimate(comparison.values[name]) for name in others}, "margin": comparison.margin, "rank_p": comparison.rank, "verdict": verdict,
-        "reason": reason, "n": comparison.n, "clusters": int(comparison.values[own].notna().sum()),
+        "claim": comparison.claim, "part": comparison.part, "primary": comparison.primary,
+        "code": comparison.code, "metric": comparison.metric,
+        "better": "more" if comparison.better > 0 else "less", "method": own,
+        **_estimate(comparison.values[own]), "baselines": baselines,
+        "beside": {name: _estimate(comparison.values[name]) for name in others}, "margin": comparison.margin,
+        "rank_p": comparison.rank, "verdict": verdict, "reason": reason, "n": comparison.n,
+        "clusters": int(comparison.values[own].notna().sum()),
     }  # fmt: skip
 
 
 def interval(by_group, level: float = 0.95) -> dict[str, float | int]:
     """Mean over groups (speakers) and its t interval: ``estimate``, ``low``, ``high``, ``clusters``.
 
-    Fewer than ``CLUSTERS`` groups are not enough for an interval: its ends are then None.
+    Values that are not finite are left out. The ends are None if there are fewer than ``CLUSTERS`` groups.
 
     Raises:
         InputError: no finite value.
     """
-    values = np.asarray(by_group, dtype=float)
-    values = values[np.isfinite(values)]
+    values = _finite(by_group)
     if not len(values):
         raise InputError("no finite value to average")
     found = {"estimate": float(values.mean()), "low": None, "high": None, "clusters": len(values)}
@@ -100,8 +104,13 @@ def interval(by_group, level: float = 0.95) -> dict[str, float | int]:
     return found
 
 
+def _finite(values) -> np.ndarray:
+    values = np.asarray(values, dtype=float)
+    return values[np.isfinite(values)]
+
+
 def _estimate(values: pd.Series) -> dict:
-    """Mean over clusters and its 95 % t interval, ``None`` of fewer than ``CLUSTERS``."""
+    """``estimate`` and ``interval`` of the mean over clusters; None if there are too few of them."""
     if not values.notna().any():
         return {"estimate": None, "interval": None}
     found = interval(values)
@@ -110,7 +119,7 @@ def _estimate(values: pd.Series) -> dict:
 
 
 def _verdict(comparison: Comparison, baselines: dict) -> tuple[str, str]:
-    """The protocol's rule."""
+    """The verdict by the rule of the protocol, and the reason."""
     own = comparison.values.iloc[:, 0]
     if comparison.exact is not None:
         wrong = int((own != comparison.exact).sum())
@@ -118,21 +127,20 @@ def _verdict(comparison: Comparison, baselines: dict) -> tuple[str, str]:
     counts = [int((own - comparison.values[name]).notna().sum()) for name in comparison.kinds]
     if min(counts) < CLUSTERS:
         return OPEN, f"{min(counts)} clusters; {CLUSTERS} are needed"
-    low = {name: row["difference"]["interval"][0] for name, row in baselines.items()}
-    high = {name: row["difference"]["interval"][1] for name, row in baselines.items()}
-    won = [name for name in low if low[name] > comparison.margin]
+    ends = {name: row["difference"]["interval"] for name, row in baselines.items()}
+    won = [name for name, (low, _) in ends.items() if low > comparison.margin]
     cramped = [name for name, row in baselines.items() if not _beatable(comparison, row["estimate"])]
-    lost = [name for name in high if high[name] < (0 if name in cramped else comparison.margin)]
+    lost = [name for name, (_, high) in ends.items() if high < (0 if name in cramped else comparison.margin)]
+    rest = [name for name in ends if name not in won]
     needed = [name for name, kind in comparison.kinds.items() if kind in ("null", "untrained")]
     if any(name in lost for name in needed):
         return FAILS, f"not better than {_listed(lost)} by the margin"
     if comparison.rank is not None and comparison.rank > LEVEL:
         verdict = FAILS if comparison.shuffles >= ENOUGH else OPEN
         return verdict, f"{comparison.rank:.0%} of {comparison.shuffles} label shuffles do as well"
-    if len(won) == len(low):
+    if not rest:
         return HOLDS, "better than every baseline by the margin"
     if all(name in won for name in needed):
-        rest = [name for name in low if name not in won]
         return (
             PARTLY,
             f"better than the null and the untrained flow, not shown to be better than {_listed(rest)}",
@@ -140,15 +148,13 @@ def _verdict(comparison: Comparison, baselines: dict) -> tuple[str, str]:
     if lost:
         return FAILS, f"not better than {_listed(lost)} by the margin"
     if cramped:
-        return (
-            OPEN,
-            f"{_listed(cramped)} left no room for the margin, with {comparison.bound:g} the best there is",
-        )
-    return OPEN, f"the interval against {_listed([name for name in low if name not in won])} holds the margin"
+        reason = f"left no room for the margin, with {comparison.bound:g} the best there is"
+        return OPEN, f"{_listed(cramped)} {reason}"
+    return OPEN, f"the interval against {_listed(rest)} holds the margin"
 
 
 def _beatable(comparison: Comparison, estimate: float) -> bool:
-    """Whether a baseline could be beaten by the margin at all."""
+    """Whether the bound lets the method beat a baseline with this estimate by the margin."""
     return comparison.bound is None or comparison.better * (comparison.bound - estimate) > comparison.margin
 
 
@@ -157,35 +163,27 @@ def _listed(names: list[str]) -> str:
 
 
 def sign_flip(differences, draws: int = 9999, seed: int = 0) -> float | None:
-    """One-sided p of a mean above 0 if the sign of each cluster's difference were random (Fisher 1935).
+    """One-sided p of a mean above 0, if the sign of each cluster's difference were random (Fisher 1935).
 
-    Exact for up to 13 clusters, otherwise from ``draws`` random sets of signs; None for fewer than two.
+    It is exact for up to 13 clusters, and otherwise uses ``draws`` random sets of signs; None for fewer than
+    two.
     """
-    values = np.asarray(differences, dtype=float)
-    values = values[np.isfinite(values)]
+    values = _finite(differences)
     if len(values) < 2:
         return None
-
-    def mean(one, other, axis):
-        return (one - other).mean(axis)
-
-    pair = values, np.zeros_like(values)  # swapping the two changes the sign
+    # Swapping a value with 0 changes the sign of their difference.
     found = stats.permutation_test(
-        pair,
-        mean,
-        permutation_type="samples",
-        alternative="greater",
-        vectorized=True,
-        n_resamples=draws,
-        rng=seed,
-    )
+        (values, np.zeros_like(values)), lambda one, other, axis: (one - other).mean(axis), vectorized=True,
+        permutation_type="samples", alternative="greater", n_resamples=draws, rng=seed,
+    )  # fmt: skip
     return float(found.pvalue)
 
 
 def with_holm(findings: list[dict]) -> list[dict]:
-    """The same with ``holm_p`` for primary rows: the largest p against a baseline, by Holm's (1979) method over claims.
+    """Findings with ``holm_p``: for primary rows, the largest p against a baseline, corrected over claims.
 
-    What would hold by its interval alone, and does not survive this, is not testable here.
+    The correction is Holm's (1979). A claim that holds by its interval, but not after the correction, gets
+    the verdict "not testable here".
     """
     p = {}
     for place, row in enumerate(findings):
@@ -194,38 +192,31 @@ def with_holm(findings: list[dict]) -> list[dict]:
             p[place] = max(each)
     adjusted = dict(zip(p, multipletests(list(p.values()), method="holm")[1].tolist())) if p else {}
     rows = [row | {"holm_p": adjusted.get(place)} for place, row in enumerate(findings)]
-    weak = {
-        "verdict": OPEN,
-        "reason": "its interval would do, but not after Holm's correction over all claims",
-    }
+    reason = "its interval would do, but not after Holm's correction over all claims"
+    weak = {"verdict": OPEN, "reason": reason}
     return [row | weak if row["verdict"] == HOLDS and (row["holm_p"] or 0) > LEVEL else row for row in rows]
 
 
 def false_positives(p_values, of: str = "labels shuffled") -> dict:
-    """How often a test of nothing said something at 5 %, with the Clopper-Pearson interval of that share."""
+    """The share of tests of a true null hypothesis with p below 5 %, and its Clopper-Pearson interval."""
     p = np.asarray(p_values, dtype=float)
     hits = int((p < LEVEL).sum())
-    ends = stats.binomtest(hits, len(p)).proportion_ci(0.95)
-    return {
-        "of": of,
-        "shuffles": len(p),
-        "share": hits / len(p),
-        "interval": [float(ends.low), float(ends.high)],
-    }
+    ends = [float(end) for end in stats.binomtest(hits, len(p)).proportion_ci(0.95)]
+    return {"of": of, "shuffles": len(p), "share": hits / len(p), "interval": ends}
 
 
 def two_sided(differences) -> float:
-    """p of the t test that the intervals rest on: a mean over clusters that is not 0; 1 where nothing differs."""
-    values = np.asarray(differences, dtype=float)
-    values = values[np.isfinite(values)]
+    """Two-sided p of the t test that a mean over clusters is 0; 1 if the values do not vary."""
+    values = _finite(differences)
     if len(values) < 2 or values.std() < 1e-12:
         return 1.0
     return float(stats.ttest_1samp(values, 0).pvalue)
 
 
 def swapped(comparison: Comparison, shuffles: int, seed: int = 0) -> dict:
-    """``false_positives`` of the interval alone, for claims without labels: the method and its first baseline are swapped at random
-    in every cluster.
+    """``false_positives`` of the interval alone, for claims that use no labels.
+
+    In each shuffle, the method and its first baseline are swapped at random in every cluster.
     """
     own, other = comparison.values.columns[0], next(iter(comparison.kinds))
     gap = (comparison.values[own] - comparison.values[other]).dropna().to_numpy()
@@ -235,10 +226,11 @@ def swapped(comparison: Comparison, shuffles: int, seed: int = 0) -> dict:
 
 
 def over_pairs(table: pd.DataFrame, value: str) -> pd.DataFrame:
-    """Pseudo-values of each speaker for a mean over pairs, a column for each method: a speaker may be in many pairs.
+    """Jackknife pseudo-values of a mean over pairs: a row for each speaker, a column for each method.
 
-    The jackknife leaves out all pairs of a speaker at a time, so that pairs which share one do not count as independent. Their
-    mean is the mean over pairs: where some speakers have far more pairs than others, that of raw pseudo-values is not.
+    A speaker may be in many pairs. The jackknife leaves out all pairs of one speaker at a time, so that pairs
+    with a common speaker do not count as independent. The pseudo-values are shifted to the mean over pairs,
+    from which their own mean differs if speakers have unequal numbers of pairs.
 
     Args:
         table: columns method, one and other (the speakers of a pair), and ``value``.
@@ -249,25 +241,25 @@ def over_pairs(table: pd.DataFrame, value: str) -> pd.DataFrame:
     for name, part in table.groupby("method", sort=False):
         values, mean = part[value].to_numpy(float), part[value].mean()
         without = [values[((part.one != who) & (part.other != who)).to_numpy()] for who in people]
-        pseudo = pd.Series(
-            [-(len(people) - 1) * v.mean() if len(v) else np.nan for v in without], index=people
-        )
+        pseudo = [-(len(people) - 1) * v.mean() if len(v) else np.nan for v in without]
+        pseudo = pd.Series(pseudo, index=people)
         found[name] = pseudo - pseudo.mean() + mean
     return pd.DataFrame(found)
 
 
 def matched(curves: pd.DataFrame, own: str = "flow") -> tuple[pd.DataFrame, float]:
-    """Gain of each method where it has drifted as far as ``own`` has at step 1, and that drift.
+    """Gain of each method at the drift that ``own`` has at step 1, and that drift.
 
-    Gain and drift are counted from a method's own step 0, so what a lossy method has lost in encoding is not attributed to any step.
-    The gain is read at the largest step whose mean drift over speakers, linear between steps, is within the limit; methods that never
-    reach the limit are read at their last step.
+    Gain and drift are measured from step 0 of the same method, so that losses of the encoding are not
+    attributed to any step. The drift, a mean over speakers, is interpolated linearly between steps, and the
+    gain is taken where it first reaches the limit, or at the last step if it never does.
 
     Args:
-        curves: columns method, step (0 among them), speaker, gain, drift; drift is what should not have changed.
+        curves: columns method, step (with 0), speaker, gain, drift; drift measures what should not change.
 
     Returns:
-        A row for each speaker, a column for each method.
+        Gains, with a row for each speaker and a column for each method; and the drift at which they are
+        taken.
     """
     means = curves.groupby(["method", "speaker", "step"])[["gain", "drift"]].mean().unstack("step")
     means = means.astype(float)
@@ -283,16 +275,16 @@ def matched(curves: pd.DataFrame, own: str = "flow") -> tuple[pd.DataFrame, floa
 
 
 def _reached(steps: np.ndarray, drifts: np.ndarray, limit: float) -> float:
-    for k in range(1, len(steps)):
-        if drifts[k] > limit:
-            rise = drifts[k] - drifts[k - 1]
-            share = np.clip((limit - drifts[k - 1]) / rise, 0, 1) if rise > 0 else 0.0
-            return float(steps[k - 1] + share * (steps[k] - steps[k - 1]))
-    return float(steps[-1])
+    """The step at which the drift first reaches the limit, or the last step."""
+    k = int(np.argmax(drifts > limit))  # 0 if it never does, because the drift at the first step is 0
+    if k == 0:
+        return float(steps[-1])
+    share = (limit - drifts[k - 1]) / (drifts[k] - drifts[k - 1])
+    return float(steps[k - 1] + share * (steps[k] - steps[k - 1]))
 
 
 def plain(value):
-    """The value with floats as JSON has them: what is not finite is None."""
+    """The value as JSON can express it: arrays become lists, and floats that are not finite become None."""
     if isinstance(value, dict):
         return {str(key): plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
@@ -303,21 +295,23 @@ def plain(value):
 
 
 def rank(true: float, fakes: Sequence[float]) -> float:
-    """The share of label shuffles, the true labels among them, that do at least as well (Phipson and Smyth 2010).
+    """The share of labellings, including the true one, that do at least as well (Phipson and Smyth 2010).
 
-    All speakers move along one displacement, so they are not independent: a displacement between shuffled labels moves everybody the same
-    way, and a t test over speakers takes that for an effect. Whether labels matter is therefore judged by the shuffles themselves.
+    All speakers are moved along one displacement, so they are not independent: a displacement between
+    shuffled labels moves all of them in the same way, which a t test over speakers takes for an effect. The
+    shuffles themselves therefore decide whether labels matter.
     """
     fakes = np.asarray(fakes, dtype=float)
     return float((1 + (fakes >= true).sum()) / (1 + len(fakes)))
 
 
 def calibrated(fakes: Sequence[Sequence[float]], chance: float = 0.0) -> dict:
-    """``false_positives`` of ``rank``: every second shuffle is ranked among the others, as true labels would be.
+    """``false_positives`` of ``rank``: every second shuffle is ranked among the others, like true labels.
 
     Args:
-        fakes: for every shuffle, the scores of all speakers.
-        chance: the score under the null, for a t test over speakers, whose false positives are reported, too.
+        fakes: for each shuffle, the scores of all speakers.
+        chance: the expected score under the null, for a t test over speakers, whose false positives are
+            added.
     """
     means = [float(np.nanmean(one)) for one in fakes]
     p = [rank(one, means[::2]) for one in means[1::2]]

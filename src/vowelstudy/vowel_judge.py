@@ -1,8 +1,8 @@
-"""The vowel judge of the first edition: how probable each vowel and sex are, given a picture.
+"""The vowel judge: the probability of each vowel and sex, given a picture.
 
-Its features are the picture's mel-cepstrum, and the formants and F0 of the sound that Griffin-Lim makes of its
-magnitudes. It never uses a true phase: that alone is nearly speech. It was fitted on speakers on whom nothing else in
-the study is evaluated. Its accuracy on real tokens is the ceiling of every score it gives.
+Its features are the mel-cepstrum of the picture, and the formants and F0 of the sound that Griffin-Lim makes
+from it. It never uses a true phase, which alone contains intelligible speech. It was fitted on speakers on
+whom nothing else in the study is evaluated. Its accuracy on real tokens is an upper limit for its scores.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from vowelflow.spectrogram import batches
 from .judges import CEPSTRUM, mel_cepstrum, picture_formants, sounding
 
 THIRDS = 3
-SHORTEST = 30  # frames that must sound, for there to be a vowel
+SHORTEST = 30  # frames that must sound in a vowel
 FORMANTS = ("f0", "f1", "f2", "f3")
 COLUMNS = (*(f"c{k}_{third}" for third in range(THIRDS) for k in range(1, CEPSTRUM + 1)), *FORMANTS)
 TIMBRE = len(COLUMNS) - len(FORMANTS)
-MIXED, PLANE = 16, 12  # Gaussians of the density, in so many principal directions of the mel-cepstrum
+MIXED, PLANE = 16, 12  # Gaussians of the density, and principal directions of the mel-cepstrum that they use
 SURE = 0.05  # nats; lower entropies are clipped
-REGION = 0.95  # share of real tokens that lie in the region of plausible ones
+REGION = 0.95  # share of real tokens in the plausible region
 
 
 def features(pictures: torch.Tensor, formants: bool = True) -> np.ndarray:
-    """Features of pictures ``(n, 1, 288, 288)``: ``(n, 43)``, NaN where too little sounds.
+    """Features ``(n, 43)`` of pictures ``(n, 1, 288, 288)``; NaN if fewer than 30 frames sound.
 
-    The mean mel-cepstrum of each third of the frames that sound, and log F0 to F3 (``COLUMNS``).
+    They are the mean mel-cepstrum of each third of the sounding frames, and log F0 to F3 (``COLUMNS``).
 
     Args:
-        formants: without them the last four are NaN, and it takes a hundredth of the time.
+        formants: if False, the last four features are NaN, and the others take a hundredth of the time.
     """
     pictures = torch.as_tensor(pictures)
     if len(pictures) < 64 or not formants:
@@ -62,14 +62,13 @@ def _features(picture: torch.Tensor, formants: bool) -> np.ndarray:
     if last - first < SHORTEST:
         return np.full(len(COLUMNS), np.nan)
     thirds = np.array_split(mel_cepstrum(picture, slice(first, last)), THIRDS)
-    x = (
-        picture_formants(picture, "f") if formants else dict.fromkeys(FORMANTS, np.nan)
-    )  # one ceiling for everybody
+    # All speakers are measured with the formant ceiling for women, because features must not know the sex.
+    x = picture_formants(picture, "f") if formants else dict.fromkeys(FORMANTS, np.nan)
     return np.concatenate([*(part.mean(0) for part in thirds), np.log([x[name] for name in FORMANTS])])
 
 
 def corpus_features(corpus: Corpus) -> np.ndarray:
-    """``features`` of a corpus's segments, whose pictures need not fit into memory together."""
+    """``features`` of all segments of a corpus, whose pictures do not have to fit into memory together."""
     return np.concatenate([features(pictures) for pictures, _ in batches(corpus, batch=256)])
 
 
@@ -78,10 +77,10 @@ class VowelJudge:
     """A fitted judge; ``fit_judge`` makes one, ``load_judge`` reads one.
 
     Attributes:
-        about: whom it was fitted on: corpus, fingerprint, licence, numbers of tokens and speakers, accuracy on
+        about: its corpus, fingerprint, licence, numbers of tokens and speakers, classes, and accuracy on
             speakers that it was not fitted on.
-        arrays: what was fitted, by name.
-        origin: SHA-256 of its file; "" for one that was not saved.
+        arrays: fitted parameters by name.
+        origin: SHA-256 hash of its file; "" for a judge that was not read from a file.
     """
 
     about: dict
@@ -89,34 +88,33 @@ class VowelJudge:
     origin: str = ""
 
     def posterior(self, x: np.ndarray, factor: str) -> pd.DataFrame:
-        """Calibrated probabilities of ``factor`` ("phone" or "sex") for ``features``: a column a class.
+        """Calibrated probabilities of "phone" or "sex", given ``features``: one column for each class.
 
-        Where nothing sounds, all classes are equally probable.
+        All classes are equally probable for a picture in which nothing sounds.
         """
         logits = self._standard(x) @ self.arrays[f"{factor}_weights"].T + self.arrays[f"{factor}_bias"]
         logits[np.isnan(x[:, 0])] = 0
-        return pd.DataFrame(
-            softmax(logits * self.arrays[f"{factor}_sharpness"], axis=1), columns=self.about[factor]
-        )
+        chance = softmax(logits * self.arrays[f"{factor}_sharpness"], axis=1)
+        return pd.DataFrame(chance, columns=self.about[factor])
 
     def log_density(self, x: np.ndarray) -> np.ndarray:
-        """Log density of the mel-cepstrum under a mixture fitted on real vowels, nats, ``(n,)``.
+        """Log density in nats ``(n,)`` of the mel-cepstrum under a Gaussian mixture fitted on real vowels.
 
-        Pictures without sound, and those far less probable than any vowel of the fit, get the ``floor``.
+        It is at least ``floor``, which is also the value of silent pictures.
         """
         inside = (self._standard(x)[:, :TIMBRE] @ self.arrays["plane"].T).astype(np.float64)
-        values = self._mixture.score_samples(inside)
         floor = float(self.arrays["floor"][0])
-        return np.where(np.isnan(x[:, 0]), floor, np.maximum(values, floor))
+        return np.where(np.isnan(x[:, 0]), floor, np.maximum(self._mixture.score_samples(inside), floor))
 
     def speech(self, x: np.ndarray) -> np.ndarray:
-        """Whether the mel-cepstrum is as probable as that of ``REGION`` of real vowels, ``(n,)`` bool."""
+        """Whether the mel-cepstrum is as probable as in ``REGION`` of the real vowels, ``(n,)`` bool."""
         return self.log_density(x) >= self.arrays["least"][0]
 
     def plausible(self, x: np.ndarray) -> np.ndarray:
-        """Whether F0 to F3 and the entropy of the vowel's posterior lie where those of real vowels do, ``(n,)`` bool.
+        """Whether F0 to F3 and the entropy of the vowel posterior are those of real vowels, ``(n,)`` bool.
 
-        Each has an interval; ``REGION`` of the real vowels lie in all five. A picture without F0 or a formant does not.
+        Each has its own interval; ``REGION`` of the real vowels are inside all five intervals. Pictures in
+        which F0 or a formant is missing are not plausible.
         """
         values = self._plausibility(x)
         low, high = self.arrays["region"]
@@ -129,7 +127,7 @@ class VowelJudge:
 
     def _standard(self, x: np.ndarray) -> np.ndarray:
         scaled = (x - self.arrays["mean"]) / self.arrays["scale"]
-        return np.where(np.isfinite(scaled), scaled, 0)  # what was not found counts as average
+        return np.where(np.isfinite(scaled), scaled, 0)  # missing features count as average
 
     @property
     def _mixture(self):
@@ -141,21 +139,22 @@ class VowelJudge:
         return mixture
 
     def save(self, path: Path) -> Path:
-        """Write it to one safetensors file."""
+        """Write the judge to one safetensors file."""
         from safetensors.numpy import save_file
 
-        held = {name: np.ascontiguousarray(array, dtype=np.float64) for name, array in self.arrays.items()}
-        return save_atomically(path, lambda file: save_file(held, file, {"about": json.dumps(self.about)}))
+        arrays = {name: np.ascontiguousarray(array, dtype=np.float64) for name, array in self.arrays.items()}
+        return save_atomically(path, lambda file: save_file(arrays, file, {"about": json.dumps(self.about)}))
 
 
 def fit_judge(corpus: Corpus, seed: int = 0) -> VowelJudge:
-    """A judge for the five vowels, fitted on train speakers and calibrated on validation speakers.
+    """Fit a judge for the five vowels on train speakers, and calibrate it on validation speakers.
 
-    Shrinkage LDA with equal priors of phone and of sex; the inverse temperature of each, ``sharpness``, at most 1, makes validation
-    speakers' labels most probable (Guo et al. 2017). The accuracy in ``about`` is that on test speakers.
+    It is one shrinkage LDA with equal priors for phone and one for sex. Their inverse temperatures
+    ``sharpness``, at most 1, maximize the likelihood of validation speakers' labels (Guo et al. 2017). The
+    accuracy in ``about`` is measured on test speakers.
 
     Raises:
-        InputError: a vowel or a sex of which train or validation speakers have no token.
+        InputError: one of the speaker sets has no token of a vowel or of a sex.
     """
     from sklearn.decomposition import PCA
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -165,15 +164,16 @@ def fit_judge(corpus: Corpus, seed: int = 0) -> VowelJudge:
     for name, part in parts.items():
         if set(part.table.phone) != set(VOWELS) or part.table.sex.nunique() < 2:
             raise InputError(
-                f"{corpus.name} has not every vowel and both sexes among {name} speakers; give more of it"
+                f"{name} speakers of {corpus.name} lack a vowel or a sex; use more of the corpus"
             )
     x = {name: corpus_features(part) for name, part in parts.items()}
     audible = np.isfinite(x["train"][:, 0])
     real, labels = x["train"][audible], parts["train"].table[audible]
     arrays = {"mean": np.nanmean(real, 0), "scale": np.nanstd(real, 0), "floor": np.array([-1e3])}
     about = {
-        "corpus": corpus.name, "fingerprint": corpus.fingerprint, "licence": corpus.licence, "tokens": len(real),
-        "speakers": int(labels.speaker.nunique()), "phone": list(VOWELS), "sex": ["f", "m"], "accuracy": {},
+        "corpus": corpus.name, "fingerprint": corpus.fingerprint, "licence": corpus.licence,
+        "tokens": len(real), "speakers": int(labels.speaker.nunique()),
+        "phone": list(VOWELS), "sex": ["f", "m"], "accuracy": {},
     }  # fmt: skip
     judge = VowelJudge(about, arrays)
     standard = judge._standard(real)
@@ -182,7 +182,7 @@ def fit_judge(corpus: Corpus, seed: int = 0) -> VowelJudge:
         lda = LinearDiscriminantAnalysis("lsqr", "auto", np.full(len(classes), 1 / len(classes)))
         lda.fit(standard, np.searchsorted(classes, labels[factor]))
         weights, bias = lda.coef_, lda.intercept_
-        if len(classes) == 2:  # one row: the second class against the first
+        if len(classes) == 2:  # scikit-learn gives one row, the second class against the first
             weights, bias = np.concatenate([np.zeros_like(weights), weights]), np.array([0, bias[0]])
         arrays |= {f"{factor}_weights": weights, f"{factor}_bias": bias, f"{factor}_sharpness": np.ones(1)}
         truth = np.searchsorted(classes, parts["valid"].table[factor])
@@ -195,10 +195,9 @@ def fit_judge(corpus: Corpus, seed: int = 0) -> VowelJudge:
         found = classes[judge.posterior(x["test"], factor).to_numpy().argmax(1)]
         about["accuracy"][factor] = round(float((found == parts["test"].table[factor]).mean()), 4)
     pca = PCA(PLANE, random_state=seed).fit(standard[:, :TIMBRE])
-    mixture = GaussianMixture(MIXED, reg_covar=1e-2, random_state=seed).fit(
-        pca.transform(standard[:, :TIMBRE])
-    )
-    arrays["plane"] = pca.components_  # of centred features
+    mixture = GaussianMixture(MIXED, reg_covar=1e-2, random_state=seed)
+    mixture.fit(pca.transform(standard[:, :TIMBRE]))
+    arrays["plane"] = pca.components_  # the features are already centred
     for name in ("weights", "means", "covariances", "precisions_cholesky"):
         arrays[f"mixture_{name}"] = getattr(mixture, f"{name}_")
     values = judge.log_density(real)
@@ -208,7 +207,7 @@ def fit_judge(corpus: Corpus, seed: int = 0) -> VowelJudge:
 
 
 def _region(values: np.ndarray) -> np.ndarray:
-    """Intervals ``(2, columns)`` that hold ``REGION`` of the rows: equal shares are cut off at all ends."""
+    """Intervals ``(2, columns)`` that contain ``REGION`` of the rows, with equal shares in all tails."""
     values = values[np.isfinite(values).all(1)]
     for cut in np.linspace(0.025, 0, 201):
         region = np.quantile(values, [cut, 1 - cut], axis=0)
@@ -218,10 +217,10 @@ def _region(values: np.ndarray) -> np.ndarray:
 
 
 def load_judge(corpus_name: str, models: Path | None = None) -> VowelJudge:
-    """The judge for a corpus: of ``models/``, the one for synthetic or the one for real speech.
+    """Read the judge for a corpus from ``models``: that for synthetic speech, or that for real speech.
 
     Raises:
-        InputError: the file is missing or is not a judge's.
+        InputError: the file is missing or damaged.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -239,7 +238,7 @@ def load_judge(corpus_name: str, models: Path | None = None) -> VowelJudge:
 
 
 def speaker_judge(x: np.ndarray, speakers: Sequence[str]):
-    """A judge of voices: shrinkage LDA of ``features`` of enrolled speakers; ``predict_proba`` gives a column each."""
+    """A shrinkage LDA that is fitted on ``features`` ``(n, 43)`` and classifies speakers."""
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import make_pipeline
@@ -252,13 +251,11 @@ def speaker_judge(x: np.ndarray, speakers: Sequence[str]):
 
 
 def probability_of(posterior: pd.DataFrame, labels) -> np.ndarray:
-    """The probability of each row's own label, ``(n,)``."""
+    """The probability of each row's own label ``(n,)``, from a ``posterior``."""
     return posterior.to_numpy()[np.arange(len(posterior)), posterior.columns.get_indexer(labels)]
 
 
 def accuracy(judge: VowelJudge, x: np.ndarray, table: pd.DataFrame) -> dict[str, float]:
-    """How often the judge is right about real tokens, given their features and labels: the ceiling of every score."""
-    return {
-        factor: float((judge.posterior(x, factor).idxmax(axis=1).to_numpy() == table[factor]).mean())
-        for factor in ("phone", "sex")
-    }
+    """The judge's accuracy for "phone" and "sex" on features ``(n, 43)`` of tokens with these labels."""
+    guesses = {factor: judge.posterior(x, factor).idxmax(axis=1).to_numpy() for factor in ("phone", "sex")}
+    return {factor: float((guess == table[factor]).mean()) for factor, guess in guesses.items()}

@@ -1,4 +1,4 @@
-"""Experiments: one function for each claim of the paper, and the findings that come of it."""
+"""Experiments: one function for each claim of the paper, and its findings."""
 
 from __future__ import annotations
 
@@ -40,22 +40,32 @@ CLAIMS = {
     claim.id: claim
     for claim in (
         Claim("data", "4.1", "Five vowels of TIMIT become spectrograms of 288x288.", "01_data", data.data),
-        Claim("gaussian", "4.2", "Codes are far more Gaussian than observations.", "03_distributions", distributions.gaussian),
+        Claim("gaussian", "4.2", "Codes are far more Gaussian than observations.",
+              "03_distributions", distributions.gaussian),
         Claim("likelihood", "4.2", "The flow is well trained.", "03_distributions", distributions.likelihood),
-        Claim("samples", "4.3", "Samples are meaningful speech; most of them are silent.", "04_sampling", sampling.samples),
-        Claim("interpolation", "4.4", "Between two codes one factor changes gradually, and all is still speech.", "05_interpolation", interpolation.interpolation),
-        Claim("density", "4.4", "The code space is dense: a point between two tokens has a probability between theirs.", "05_interpolation", density.density),
+        Claim("samples", "4.3", "Samples are meaningful speech; most of them are silent.",
+              "04_sampling", sampling.samples),
+        Claim("interpolation", "4.4",
+              "Between two codes one factor changes gradually, and all is still speech.",
+              "05_interpolation", interpolation.interpolation),
+        Claim("density", "4.4",
+              "The code space is dense: a point between two tokens has a probability between theirs.",
+              "05_interpolation", density.density),
         Claim("direction", "4.4, 5", "One factor is one direction.", "08_directions", directions.direction),
-        Claim("composition", "4.4", "Factors can be changed one after another.", "08_directions", directions.composition),
-        Claim("unsupervised", "title", "Factors are found without labels.", "08_directions", unsupervised.unsupervised),
-        Claim("denoising", "4.5", "Noise goes along minus the displacement from clean to noisy codes.", "06_denoising", denoising.denoising),
-        Claim("discrimination", "4.6", "Class information is largely lost in the codes.", "07_discrimination", discrimination.discrimination),
+        Claim("composition", "4.4", "Factors can be changed one after another.",
+              "08_directions", directions.composition),
+        Claim("unsupervised", "title", "Factors are found without labels.",
+              "08_directions", unsupervised.unsupervised),
+        Claim("denoising", "4.5", "Noise goes along minus the displacement from clean to noisy codes.",
+              "06_denoising", denoising.denoising),
+        Claim("discrimination", "4.6", "Class information is largely lost in the codes.",
+              "07_discrimination", discrimination.discrimination),
     )
 }  # fmt: skip
 
 
 def claim_named(name: str) -> Claim:
-    """The claim of this id, or ``InputError``."""
+    """The claim with this id; ``InputError`` if there is none."""
     if name not in CLAIMS:
         raise InputError(f"no claim {name!r}; there are {', '.join(CLAIMS)}")
     return CLAIMS[name]
@@ -65,29 +75,27 @@ def measure(name: str, setting: Setting) -> dict:
     """Run the experiment of one claim.
 
     Returns:
-        ``claim``, ``findings`` (rows of ``verdicts.json``), ``numbers`` (for figures), ``null`` (false positives over label
-        shuffles), ``provenance`` with the ``version`` of the claim, and ``seconds``.
+        ``claim``, ``findings`` (rows of ``verdicts.json``), ``numbers`` (for tables and figures), ``null``
+        (false positives over shuffles), ``provenance`` with the ``version`` of the claim, and ``seconds``.
+
+    Raises:
+        InputError: there is no such claim.
     """
     claim, start = claim_named(name), time.monotonic()
     arguments = inspect.signature(claim.experiment).parameters
     found = claim.experiment(**{argument: getattr(setting, argument) for argument in arguments})
-    about = {
-        "section": claim.section,
-        "statement": claim.statement,
-        "notebook": claim.notebook,
-        "scale": setting.scale,
-    }
-    rows = [_checked(finding(comparison), found["null"]) | about for comparison in found["comparisons"]]
-    if not rows:
-        rows = [_not_testable(claim) | about]
+    about = {"section": claim.section, "statement": claim.statement, "notebook": claim.notebook}
+    rows = [_checked(finding(one), found["null"]) for one in found["comparisons"]] or [_not_testable(claim)]
+    rows = [row | about | {"scale": setting.scale} for row in rows]
     return plain({
         "claim": name, "findings": rows, "numbers": found["numbers"], "null": found["null"],
-        "provenance": setting.provenance() | {"version": claim.version}, "seconds": round(time.monotonic() - start, 1),
+        "provenance": setting.provenance() | {"version": claim.version},
+        "seconds": round(time.monotonic() - start, 1),
     })  # fmt: skip
 
 
 def _checked(row: dict, null: dict | None) -> dict:
-    """A claim does not hold if its test finds an effect of shuffled labels more often than it may."""
+    """The row, not testable here if its test finds effects in more than 5 % of label shuffles."""
     if null is None or null["of"] != "labels shuffled" or null["interval"][0] <= LEVEL:
         return row
     if row["verdict"] not in (HOLDS, PARTLY):
@@ -99,7 +107,8 @@ def _checked(row: dict, null: dict | None) -> dict:
 def _not_testable(claim: Claim) -> dict:
     """The row of a claim that cannot be tested on this corpus."""
     return {
-        "claim": claim.id, "part": "", "primary": True, "code": "-", "metric": "", "better": "more", "method": "", "estimate": None,
-        "interval": None, "baselines": {}, "beside": {}, "margin": None, "rank_p": None, "verdict": "not testable here",
-        "reason": "nothing to compare with for this corpus", "n": 0, "clusters": 0,
+        "claim": claim.id, "part": "", "primary": True, "code": "-", "metric": "", "better": "more",
+        "method": "", "estimate": None, "interval": None, "baselines": {}, "beside": {}, "margin": None,
+        "rank_p": None,
+        "verdict": OPEN, "reason": "nothing to compare with for this corpus", "n": 0, "clusters": 0,
     }  # fmt: skip

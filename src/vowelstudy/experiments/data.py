@@ -14,40 +14,35 @@ from vowelflow.corpus import VOWELS, Corpus, padding_share
 
 from ..statistics import Comparison
 
-SPEAKERS, TOKENS = 48, 8  # of the synthetic corpus, and of each vowel
+SPEAKERS, TOKENS = 48, 8  # speakers of the synthetic corpus, and tokens of each vowel of each speaker
 LONGEST = FRAMES * RATE // 1000  # samples
 
 
 def data(corpus: Corpus, root: str | None) -> dict:
-    """Whether the corpus has as many tokens of each vowel and speaker as an independent reading of the labels finds."""
+    """Whether an independent reading finds the same number of tokens of each vowel and speaker."""
     table = corpus.table
     taken = Counter(zip(table.speaker, table.phone))
-    wanted = _read_again(corpus, root)
-    comparisons = []
+    wanted, comparisons = _read_again(corpus, root), []
     if wanted is not None:
-        cells = sorted(set(taken) | set(wanted))
-        agree = pd.DataFrame(
-            {"speaker": [who for who, _ in cells], "reader": [float(taken[c] == wanted[c]) for c in cells]}
-        )
-        values = agree.groupby("speaker")[["reader"]].mean()
+        agree = {cell: float(taken[cell] == wanted[cell]) for cell in sorted({*taken, *wanted})}
+        values = pd.Series(agree).groupby(level=0).mean().to_frame("reader")
         metric = "share of a speaker's vowels whose counts agree with an independent reading"
-        comparisons = [
-            Comparison(
-                "data", "counts", metric, 0.0, values, {}, len(table), primary=True, exact=1.0, code="-"
-            )
-        ]
+        more = {"primary": True, "exact": 1.0, "code": "-"}
+        comparisons.append(Comparison("data", "counts", metric, 0.0, values, {}, len(table), **more))
     milliseconds = (table.end - table.start) * 1000 / RATE
     return {"comparisons": comparisons, "null": None, "numbers": {
         "tokens": table.groupby(["phone", "sex"]).size().unstack(fill_value=0).to_dict("index"),
-        "milliseconds": milliseconds.groupby(table.phone).mean().to_dict(), "padding": padding_share(corpus),
+        "milliseconds": milliseconds.groupby(table.phone).mean().to_dict(),
+        "padding": padding_share(corpus),
         "left out": int(corpus.left_out["count"].sum()) if len(corpus.left_out) else 0,
     }}  # fmt: skip
 
 
 def _read_again(corpus: Corpus, root: str | None) -> Counter | None:
-    """Tokens by speaker and vowel, read from label files in TIMIT's layout by a few lines that share no code with the readers.
+    """Number of tokens by speaker and vowel, without any code of the readers.
 
-    For the synthetic corpus, what was ordered; None for other corpora.
+    They are read from the label files of TIMIT, or follow from the recipe of the synthetic corpus; None for
+    other corpora, or if the files are not there.
     """
     if corpus.name == "klatt" and len(corpus.table) == SPEAKERS * len(VOWELS) * TOKENS:
         names = [f"{sex}{number:02d}" for sex in "fm" for number in range(SPEAKERS // 2)]

@@ -1,4 +1,4 @@
-"""Section 4.5: noise goes along minus the displacement from clean to noisy codes."""
+"""Section 4.5: a step along minus the displacement from clean to noisy codes removes noise."""
 
 from __future__ import annotations
 
@@ -22,36 +22,33 @@ from ..methods import flow_method, picture_method, top_method
 from ..protocol import Protocol
 from ..statistics import Comparison, calibrated, rank
 
-TRAINED, OTHERS = (
-    "white",
-    ("pink", "babble"),
-)  # noise that displacements are estimated from, and noise that they are not
+TRAINED, OTHERS = "white", ("pink", "babble")  # displacements are estimated from white noise only
 MEASURES = ("gain", "segmental_snr", "mel_cepstral")
 KINDS = {
-    "untrained flow": "untrained", "random direction": "null", "shuffled labels": "null", "pictures": "simple",
-    "spectral subtraction": "simple", "Wiener filter": "simple",
+    "untrained flow": "untrained", "random direction": "null", "shuffled labels": "null",
+    "pictures": "simple", "spectral subtraction": "simple", "Wiener filter": "simple",
 }  # fmt: skip
 
 
 class Noisy:
-    """Noisy versions of tokens, each made once: pictures, their peaks, codes and phases."""
+    """Noisy versions of tokens, each computed once: pictures, their peaks, codes and phases."""
 
     def __init__(self, tokens: Tokens, seed: int):
         self.tokens, self.seed, self._cache = tokens, seed, {}
 
     def noise(self, kind: str, snr: int):
-        """A noise for ``images`` and ``phases``, keyed by segment: white, pink, or four voices of the corpus at once."""
+        """The noise for ``batches`` and ``phases``: white, pink, or babble of four voices of the corpus."""
         return add_noise(snr, self.seed, kind, self.tokens.corpus if kind == "babble" else None)
 
     def pictures(self, rows: np.ndarray, kind: str, snr: int) -> torch.Tensor:
-        """``(n, 1, 288, 288)``"""
+        """Noisy pictures ``(n, 1, 288, 288)``."""
         return torch.stack([picture for picture, _ in self._made(rows, kind, snr)])
 
     def peaks(self, rows: np.ndarray, kind: str, snr: int) -> list[float]:
         return [peak for _, peak in self._made(rows, kind, snr)]
 
     def codes(self, flow: Glow, rows: np.ndarray, kind: str, snr: int) -> torch.Tensor:
-        """``(n, d)``"""
+        """Codes of noisy pictures ``(n, d)``."""
 
         def make(missing):
             return flow.encode(self.pictures(missing, kind, snr), self.seed).flat
@@ -59,7 +56,7 @@ class Noisy:
         return torch.stack(self._cached((id(flow), kind, snr), rows, make))
 
     def phases(self, rows: np.ndarray, kind: str | None, snr: int | None) -> torch.Tensor:
-        """``(n, 257, 288)``; of the clean tokens if ``kind`` is None."""
+        """Phases of the noisy spectra ``(n, 257, 288)``, or of the clean ones if ``kind`` is None."""
 
         def make(missing):
             return phases(self.tokens.corpus.take(missing), None if kind is None else self.noise(kind, snr))
@@ -67,18 +64,15 @@ class Noisy:
         return torch.stack(self._cached(("phase", kind, snr), rows, make))
 
     def power(self, rows: np.ndarray, kind: str, snr: int) -> np.ndarray:
-        """Mean power of each token's noise in each bin ``(n, 257)``, relative to the peak of the noisy picture.
+        """Mean noise power of each token in each bin ``(n, 257)``, relative to the peak of the noisy picture.
 
-        Of another draw of the noise at the same level, as the pause before a vowel would give it.
+        It is measured on other noise of the same level, like that in a pause before the vowel.
         """
-        rng, noise, found = np.random.default_rng([self.seed, 5]), self.noise(kind, snr), []
-        table = self.tokens.table
+        rng, noise = np.random.default_rng([self.seed, 5]), self.noise(kind, snr)
+        found, table = [], self.tokens.table
         for row, peak in zip(rows, self.peaks(rows, kind, snr)):
-            clip = self.tokens.corpus.clip(int(row))
-            other = (
-                noise(f"pause {rng.integers(1 << 30)}", clip, table.end.iat[row] - table.start.iat[row])
-                - clip
-            )
+            clip, length = self.tokens.corpus.clip(int(row)), table.end.iat[row] - table.start.iat[row]
+            other = noise(f"pause {rng.integers(1 << 30)}", clip, length) - clip
             found.append((spectrum_of(torch.from_numpy(other)).abs() / peak).square().mean(1).numpy())
         return np.array(found)
 
@@ -100,7 +94,7 @@ class Noisy:
 def denoising(
     tokens: Tokens, folds: list[Fold], variants: dict[str, Glow], protocol: Protocol, seed: int
 ) -> dict:
-    """Gain in log-spectral distance to the clean picture, dB, at steps beta chosen on fit speakers."""
+    """Decrease in dB of the log-spectral distance to clean pictures, at steps chosen on fit speakers."""
     noisy = Noisy(tokens, seed)
     parts = [(fold, *parts_of(tokens, fold, protocol, seed)) for fold in folds]
     evaluated, curves, chosen = [], [], []
@@ -113,20 +107,16 @@ def denoising(
             chosen += [{"method": name, "snr": snr, "beta": beta} for name, beta in best.items()]
             curves.append(curve)
             for kind in (TRAINED, *OTHERS) if snr == middle else (TRAINED,):
-                evaluated.append(
-                    scores(noisy, evaluation, methods, kind, snr, best.to_dict(), all_measures=True)
-                )
+                evaluated.append(scores(noisy, evaluation, methods, kind, snr, best.to_dict(), True))
     table = pd.concat(evaluated, ignore_index=True)
     null, as_well = _shuffles(noisy, parts, protocol)
     curves = pd.concat(curves).groupby(["method", "snr", "beta"]).gain.mean()
     means = table.groupby(["noise", "snr", "method"])[list(MEASURES)].mean()
     betas = pd.DataFrame(chosen).groupby(["method", "snr"]).beta.mean()
     numbers = {"table": means, "curves": curves, "chosen": betas}
-    return {
-        "comparisons": _comparisons(table, {"rank": as_well, "shuffles": protocol.shuffles}),
-        "null": null,
-        "numbers": {name: part.reset_index().to_dict("records") for name, part in numbers.items()},
-    }
+    numbers = {name: part.reset_index().to_dict("records") for name, part in numbers.items()}
+    comparisons = _comparisons(table, {"rank": as_well, "shuffles": protocol.shuffles})
+    return {"comparisons": comparisons, "null": null, "numbers": numbers}
 
 
 def _comparisons(table: pd.DataFrame, shuffles: dict) -> list[Comparison]:
@@ -143,33 +133,31 @@ def _comparisons(table: pd.DataFrame, shuffles: dict) -> list[Comparison]:
         comparison("white noise, top code", TRAINED, "top code", code="top"),
     ]
     if (table.method == "noise-trained flow").any():
-        found.append(
-            comparison("white noise, a flow that was trained with it", TRAINED, "noise-trained flow")
-        )
+        part = "white noise, a flow that was trained with it"
+        found.append(comparison(part, TRAINED, "noise-trained flow"))
     return found + [comparison(f"{kind} noise, 10 dB", kind) for kind in OTHERS]
 
 
 def parts_of(
     tokens: Tokens, fold: Fold, protocol: Protocol, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows to estimate displacements from and rows to choose steps on, both of fit speakers, and rows to evaluate."""
+    """Rows of fit speakers to estimate displacements and to choose steps, and rows to evaluate."""
     people = sorted(tokens.table.speaker.iloc[fold.fit].unique())
     for_choice = people[::4]
     others = tokens.rows(fold.fit, speaker=[name for name in people if name not in for_choice])
     fit = tokens.draw(others, protocol.moved, ("speaker", "phone"), seed)
     tuning = tokens.draw(tokens.rows(fold.fit, speaker=for_choice), protocol.moved, ("speaker",), seed)
-    evaluation = tokens.draw(
-        tokens.rows(fold.evaluation, scored=True), 2 * protocol.moved, ("speaker",), seed
-    )
-    return fit, tuning, evaluation
+    rows = tokens.rows(fold.evaluation, scored=True)
+    return fit, tuning, tokens.draw(rows, 2 * protocol.moved, ("speaker",), seed)
 
 
 def methods_of(
     noisy: Noisy, fold: Fold, fit: np.ndarray, kind: str, snr: int, variants: dict[str, Glow]
 ) -> dict:
-    """Functions of (rows, noise, level, beta) that return denoised pictures, by name.
+    """Methods by name: functions of (rows, kind of noise, SNR, beta) that return denoised pictures.
 
-    Flows and pictures subtract beta times the mean displacement from clean to noisy ``fit`` tokens, ``z - beta xi``.
+    In codes and in pixels they are z - beta xi, where xi is the mean displacement from clean to noisy ``fit``
+    tokens.
     """
     tokens, seed = noisy.tokens, noisy.seed
     signs = np.random.default_rng([seed, snr]).choice([-1.0, 1.0], len(tokens))[fit]
@@ -180,15 +168,12 @@ def methods_of(
     found = {}
     for name, flow in flows.items():
         clean, after = codes_of(flow, tokens, seed)[fit], noisy.codes(flow, fit, kind, snr)
-        xi = direction(clean, after)
-        found[name] = partial(_subtract, noisy, flow_method(flow), xi)
+        xi, subtract = direction(clean, after), partial(_subtract, noisy, flow_method(flow))
+        found[name] = partial(subtract, xi)
         if name == "flow":
             found["top code"] = partial(_subtract, noisy, top_method(flow), xi)
-            found["random direction"] = partial(
-                _subtract, noisy, flow_method(flow), random_direction(xi, seed)
-            )
-            shuffled = (flip * (after - clean)).mean(0, keepdim=True)
-            found["shuffled labels"] = partial(_subtract, noisy, flow_method(flow), shuffled)
+            found["random direction"] = partial(subtract, random_direction(xi, seed))
+            found["shuffled labels"] = partial(subtract, (flip * (after - clean)).mean(0, keepdim=True))
     xi = direction(tokens.pictures[fit], noisy.pictures(fit, kind, snr))
     found["pictures"] = partial(_subtract, noisy, picture_method(), xi)
     found["spectral subtraction"] = partial(_filter, noisy, spectral_subtraction)
@@ -212,7 +197,10 @@ def _filter(noisy: Noisy, enhance: Callable, rows, kind: str, snr: int, beta: fl
 def scores(
     noisy: Noisy, rows: np.ndarray, methods: dict, kind: str, snr: int, betas, all_measures: bool = False
 ) -> pd.DataFrame:
-    """Gain of each token by each method at each of ``betas``; or at the method's own beta, by all ``MEASURES``."""
+    """Gain of each token by each method, at each of ``betas``.
+
+    With ``all_measures``, ``betas`` has one beta for each method, and the table has all ``MEASURES``.
+    """
     tokens = noisy.tokens
     clean, frames = tokens.pictures[rows], tokens.frames[rows]
     start = noisy.pictures(rows, kind, snr)
@@ -232,7 +220,7 @@ def scores(
 
 
 def _other_measures(noisy: Noisy, rows: np.ndarray, pictures: torch.Tensor, kind: str, snr: int) -> dict:
-    """Gains in mel-cepstral distortion, and in segmental SNR of sounds with the noisy phase, dB."""
+    """Gains in dB in mel-cepstral distortion, and in segmental SNR of sounds with the noisy phase."""
     tokens, start = noisy.tokens, noisy.pictures(rows, kind, snr)
     clean, frames = tokens.pictures[rows], tokens.frames[rows]
 
@@ -247,13 +235,15 @@ def _other_measures(noisy: Noisy, rows: np.ndarray, pictures: torch.Tensor, kind
 
 
 def _shuffles(noisy: Noisy, parts: list[tuple], protocol: Protocol) -> tuple[dict, float]:
-    """False positives if a coin decides for every fit token which of its two codes is the noisy one, and the share that does as well.
+    """False positives over label shuffles, and the share of shuffles that do as well as the true labels.
 
-    For one token of each evaluation speaker, at the lowest SNR: how much nearer the clean picture a whole step takes it.
+    A shuffle decides at random, for each fit token, which of its two codes is called the noisy one. The
+    statistic is the gain of a whole step (beta = 1) at the lowest SNR, for one token of each evaluation
+    speaker.
     """
     tokens, seed = noisy.tokens, noisy.seed
-    snr, rng, gains = min(protocol.snrs), np.random.default_rng([seed, 17]), []
-    plans = []
+    snr, rng = min(protocol.snrs), np.random.default_rng([seed, 17])
+    gains, plans = [], []
     for fold, fit, _, evaluation in parts:
         rows = tokens.draw(evaluation, 1, ("speaker",), seed)
         if len(rows):
@@ -268,7 +258,7 @@ def _shuffles(noisy: Noisy, parts: list[tuple], protocol: Protocol) -> tuple[dic
         for flow, fit, each, _, start in plans:
             signs = torch.from_numpy(coins[fit]).float()[:, None]
             moved.setdefault(flow, []).append(start - (signs * each).mean(0, keepdim=True))
-        # the flows come in the order of their folds, so the pictures come in the order of plans
+        # Folds of one flow are neighbours, so the pictures are in the order of ``plans``.
         pictures = torch.cat([flow.decode(torch.cat(codes)) for flow, codes in moved.items()])
         gains.append(before - judges.log_spectral_distance(pictures, clean, frames))
     return calibrated(gains[1:]), rank(gains[0].mean(), [one.mean() for one in gains[1:]])

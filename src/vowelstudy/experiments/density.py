@@ -1,4 +1,4 @@
-"""Section 4.4: whether points between two codes have a likelihood between theirs."""
+"""Section 4.4: do points between two codes have a likelihood between theirs?"""
 
 from __future__ import annotations
 
@@ -20,17 +20,14 @@ COLUMNS = ("between", "denser", "below", "heard", "heard_denser", "heard_below")
 
 
 def density(
-    tokens: Tokens,
-    folds: list[Fold],
-    judge: VowelJudge,
-    protocol: Protocol,
-    seed: int,
+    tokens: Tokens, folds: list[Fold], judge: VowelJudge, protocol: Protocol, seed: int,
     variants: dict[str, Glow],
-) -> dict:
-    """Whether points of a line have likelihoods between those of its ends.
+) -> dict:  # fmt: skip
+    """Share of points on a line whose likelihoods are between those of its ends.
 
-    Under another flow, which was trained on neither speaker, if there is one; otherwise under the judge's mixture. A real token
-    of another speaker may lie between two others by chance, too, and is a baseline: once in three, if all three were drawn alike.
+    The likelihood is that of another flow, trained on neither speaker, if there is one, and otherwise that of
+    the judge's mixture. One baseline is a token of another speaker, whose likelihood may be between the two
+    by chance: in one of three cases, if all tokens had the same distribution.
     """
     other = variants.get("other")
     scores, rng = [], np.random.default_rng([seed, 29])
@@ -55,9 +52,8 @@ def density(
             start, end = (method.vectors(tokens, pairs[:, side], seed) for side in (0, 1))
             for share in SHARES:
                 pictures = method.between(start, end, share)
-                part = score(pictures, features(pictures, formants=False)).assign(
-                    method=method.name, share=share
-                )
+                part = score(pictures, features(pictures, formants=False))
+                part = part.assign(method=method.name, share=share)
                 if method.name == "flow":
                     part["log_pz"] = _norm_above_ends(start, end, share)
                 scores.append(part)
@@ -67,7 +63,7 @@ def density(
 
 
 def _summary(table: pd.DataFrame, by_flow: bool, protocol: Protocol, seed: int) -> dict:
-    """Comparisons and numbers of the scores of all points."""
+    """Comparisons and numbers from the scores of all points."""
     middle = table[table.share == 0.5]
     kinds = {
         "untrained flow": "untrained",
@@ -86,16 +82,18 @@ def _summary(table: pd.DataFrame, by_flow: bool, protocol: Protocol, seed: int) 
     if by_flow:
         comparisons.insert(0, comparison("under another flow", "between", primary=True))
     along = table.groupby(["method", "share"])[list(COLUMNS)].mean().reset_index()
-    # the mean of z^2 is one half of -2 log p(z) / d, less a constant
+    # log p(z) / d is minus one half of the mean of z^2, plus a constant
     gain = -table[table.method == "flow"].groupby("share").log_pz.mean() / 2 / np.log(2)
     return {"comparisons": comparisons, "null": swapped(comparisons[0], protocol.shuffles, seed), "numbers": {
-        "along": along.to_dict("records"), "table": middle.groupby("method")[list(COLUMNS)].mean().to_dict("index"),
-        "bits of log p(z) above the ends, a dimension": gain.to_dict(), "judge": "another flow" if by_flow else "mixture",
+        "along": along.to_dict("records"),
+        "table": middle.groupby("method")[list(COLUMNS)].mean().to_dict("index"),
+        "bits of log p(z) above the ends, a dimension": gain.to_dict(),
+        "judge": "another flow" if by_flow else "mixture",
     }}  # fmt: skip
 
 
 def _tokens_of_others(tokens: Tokens, fold: Fold, pairs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """For each pair the row of a token of another speaker."""
+    """For each pair, the row of a random token of another speaker ``(n,)``."""
     rows = tokens.rows(fold.evaluation, scored=True)
     people = tokens.table.speaker.to_numpy()
     others = [rows[~np.isin(people[rows], people[pair])] for pair in pairs]
@@ -103,7 +101,7 @@ def _tokens_of_others(tokens: Tokens, fold: Fold, pairs: np.ndarray, rng: np.ran
 
 
 def _place(by_flow: np.ndarray, flow_ends: np.ndarray, by_judge: np.ndarray, judge_ends: np.ndarray) -> dict:
-    """Whether log-likelihoods ``(n,)`` lie between those of two ends ``(2, n)``, above, or below both; by flow and by judge."""
+    """Whether log-likelihoods ``(n,)`` are between those of the ends ``(2, n)``, above both, or below."""
     found = {}
     for names, value, ends in ((COLUMNS[:3], by_flow, flow_ends), (COLUMNS[3:], by_judge, judge_ends)):
         above, below = value >= ends.max(0), value <= ends.min(0)
@@ -112,11 +110,11 @@ def _place(by_flow: np.ndarray, flow_ends: np.ndarray, by_judge: np.ndarray, jud
 
 
 def _norm_above_ends(start: torch.Tensor, end: torch.Tensor, share: float) -> np.ndarray:
-    """Mean square of a code on the line, less the mean of its ends', ``(n,)``."""
+    """Mean square of a code on the line, minus the average of the mean squares of its ends ``(n,)``."""
     ends = torch.stack([code.square().mean(1) for code in (start, end)]).mean(0)
     return torch.lerp(start, end, share).square().mean(1).sub(ends).numpy()
 
 
 def _log_p(flow: Glow, pictures: torch.Tensor, seed: int) -> np.ndarray:
-    """Log-likelihood of pictures, bits per dimension."""
+    """Log-likelihood of pictures in bits per dimension ``(n,)``."""
     return -flow.bits_per_dim(pictures.nan_to_num(0).clamp(0, 1), 1, seed).numpy()

@@ -25,7 +25,7 @@ SPACES = ("pictures", "top code", "whole code", "untrained flow", "duration alon
 
 
 def points_of(tokens: Tokens, fold: Fold, rows: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """Tokens in each space, as coordinates in their own span."""
+    """Coordinates ``(n, d)`` of tokens in each space, in the span of these tokens."""
     codes = codes_of(fold.flow, tokens, seed)[rows]
     return {
         "pictures": judges.span(tokens.pictures[rows]),
@@ -37,7 +37,7 @@ def points_of(tokens: Tokens, fold: Fold, rows: np.ndarray, seed: int) -> dict[s
 
 
 def classifiers() -> dict:
-    """Functions that fit a classifier to points and labels; LDA is the paper's."""
+    """Functions from points and labels to a fitted classifier, by name; the paper uses LDA."""
 
     def with_components(last):
         def fit(points, labels):
@@ -56,21 +56,20 @@ def classifiers() -> dict:
 def discrimination(
     tokens: Tokens, folds: list[Fold], variants: dict[str, Glow], protocol: Protocol, seed: int
 ) -> dict:
-    """Accuracy of classifiers in codes and in pictures, on speakers on whom neither they nor the flow were trained.
+    """Accuracy of classifiers in codes and in pictures, on speakers who are new to them and to the flow.
 
-    *Largely lost* means less than half of the accuracy above chance that pictures give.
+    *Largely lost* means that the accuracy above chance is less than half of that in pictures.
     """
     tasks = {"vowel": "phone", "sex": "sex"} if tokens.table.sex.nunique() > 1 else {"vowel": "phone"}
-    rows, null = [], {}
-    plans = [plan_of(tokens, fold, seed) for fold in folds]
+    rows, null, plans = [], {}, [plan_of(tokens, fold, seed) for fold in folds]
     for task, factor in tasks.items():
         for name, fit in classifiers().items():
-            for plan in plans:
-                rows.append(scores(tokens, plan, factor, fit, seed).assign(task=task, classifier=name))
+            found = [scores(tokens, plan, factor, fit, seed) for plan in plans]
+            rows += [one.assign(task=task, classifier=name) for one in found]
         rng = np.random.default_rng([seed, 13])
         fake = [_with_shuffled_labels(tokens, plans, factor, rng) for _ in range(protocol.shuffles)]
-        null[task] = calibrated(fake, chance=0.5)
-        null[task]["accuracy"] = float(np.mean([one.mean() for one in fake]))
+        mean = float(np.mean([one.mean() for one in fake]))
+        null[task] = calibrated(fake, chance=0.5) | {"accuracy": mean}
     table = pd.concat(rows, ignore_index=True)
     accuracy = {
         f"{task}, {name}, {space}": interval(part)
@@ -99,7 +98,7 @@ def _comparisons(table: pd.DataFrame, task: str) -> list[Comparison]:
 
 
 def plan_of(tokens: Tokens, fold: Fold, seed: int) -> dict:
-    """Rows of a fold's fit and evaluation tokens of both vowels, and their points in every space."""
+    """Rows of the ``fit`` and ``evaluation`` tokens of both vowels, and their ``points`` in each space."""
     fit = tokens.rows(fold.fit, phone=CLASSES["phone"])
     evaluation = tokens.rows(fold.evaluation, scored=True, phone=CLASSES["phone"])
     points = points_of(tokens, fold, np.concatenate([fit, evaluation]), seed)
@@ -107,10 +106,11 @@ def plan_of(tokens: Tokens, fold: Fold, seed: int) -> dict:
 
 
 def balanced(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Places of as many tokens of each class as its rarest one has, in order.
+    """Sorted positions of equally many tokens of each class, drawn at random.
 
-    With far more dimensions than tokens, a class mean is off by noise of squared length d / n, and a classifier takes the class
-    with fewer tokens for the farther one: it would guess the other, whatever it is shown.
+    They are as many as the rarest class has. If there are far more dimensions d than tokens n, the noise of a
+    class mean has the squared length d / n. The mean of the smaller class then seems farther from every
+    token, and a classifier guesses the larger class.
     """
     labels = np.asarray(labels)
     classes, counts = np.unique(labels, return_counts=True)
@@ -119,7 +119,10 @@ def balanced(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def scores(tokens: Tokens, plan: dict, factor: str, fit, seed: int) -> pd.DataFrame:
-    """Whether each evaluation token is classified correctly, in every space, by a classifier fitted on as many tokens of each class."""
+    """Whether evaluation tokens are classified correctly in each space: columns space, speaker, class, right.
+
+    ``fit`` is one of ``classifiers``. It is fitted on ``balanced`` classes of fit tokens.
+    """
     of_fit, evaluation = (tokens.table.iloc[plan[part]] for part in ("fit", "evaluation"))
     labels, found = of_fit[factor].to_numpy(), []
     chosen = balanced(labels, np.random.default_rng([seed, 19]))
@@ -131,7 +134,7 @@ def scores(tokens: Tokens, plan: dict, factor: str, fit, seed: int) -> pd.DataFr
 
 
 def by_speaker(table: pd.DataFrame) -> pd.Series:
-    """Accuracy by classifier, space and speaker; both classes count the same, so that a constant guess is right half of the time."""
+    """Accuracy by classifier, space and speaker, averaged over classes: a constant guess has 1/2."""
     each = table.groupby(["classifier", "space", "speaker", "class"]).right.mean()
     return each.groupby(["classifier", "space", "speaker"]).mean()
 
@@ -139,7 +142,7 @@ def by_speaker(table: pd.DataFrame) -> pd.Series:
 def _with_shuffled_labels(
     tokens: Tokens, plans: list[dict], factor: str, rng: np.random.Generator
 ) -> pd.Series:
-    """Accuracy in codes if the fit tokens' labels are shuffled: by speaker, or for sex by a woman and a man."""
+    """Accuracy in codes with shuffled labels of fit tokens: by speaker, or for sex by a woman and a man."""
     rows, fake = [], shuffled(tokens.table, factor, rng)
     for plan in plans:
         evaluation, labels = tokens.table.iloc[plan["evaluation"]], fake[plan["fit"]]
@@ -149,14 +152,14 @@ def _with_shuffled_labels(
         guess = judges.shrinkage_lda(points[chosen], labels[chosen]).predict(points[len(labels) :])
         rows.append(evaluation[["speaker", "sex", "phone"]].assign(right=guess == evaluation[factor]))
     table = pd.concat(rows)
-    if factor == "phone":  # both vowels count the same, so that a constant guess is right half of the time
+    if factor == "phone":  # balanced over vowels, so that a constant guess has accuracy 1/2
         return table.groupby(["speaker", "phone"]).right.mean().groupby("speaker").mean()
     each = table.groupby(["sex", "speaker"]).right.mean()
     return pd.Series([(w + m) / 2 for w, m in zip(each["f"], each["m"])])
 
 
 def _speakers(tokens: Tokens, folds: list[Fold], protocol: Protocol, seed: int) -> dict:
-    """Accuracy, by space, of LDA that tells two speakers of one sex, over all vowels and on utterances that it was not fitted on."""
+    """Accuracy by space of LDA for two speakers of one sex, on utterances that it was not fitted on."""
     found, rng = {}, np.random.default_rng([seed, 23])
     for fold in merged(folds):
         rows = tokens.rows(fold.evaluation, scored=True)
@@ -172,7 +175,7 @@ def _speakers(tokens: Tokens, folds: list[Fold], protocol: Protocol, seed: int) 
                 continue
             for name, vectors in spaces.items():
                 guess = _by_utterance(judges.span(vectors[places]), part, rng)
-                if guess is None:  # one of the two speakers has no tokens in the other utterances
+                if guess is None:
                     continue
                 right = (guess == part.speaker).groupby(part.speaker).mean()
                 for who in pair:
@@ -184,7 +187,10 @@ def _speakers(tokens: Tokens, folds: list[Fold], protocol: Protocol, seed: int) 
 
 
 def _by_utterance(points: np.ndarray, table: pd.DataFrame, rng: np.random.Generator) -> np.ndarray | None:
-    """The speaker that LDA guesses for each token, fitted on as many tokens of both from other utterances; None if there are none."""
+    """The speaker ``(n,)`` that LDA guesses for each token, fitted on balanced tokens of other utterances.
+
+    None if one of the two speakers has no tokens in the other utterances.
+    """
     speakers, utterances = table.speaker.to_numpy(), table.utterance.to_numpy()
     guess = speakers.copy()
     for utterance in np.unique(utterances):
@@ -197,21 +203,18 @@ def _by_utterance(points: np.ndarray, table: pd.DataFrame, rng: np.random.Genera
 
 
 def memory_of(tokens: Tokens, fold: Fold, seed: int) -> dict:
-    """Accuracy of LDA for shuffled labels, on the tokens that it was fitted on and on others: it separates noise."""
+    """Accuracy of LDA with shuffled labels, on the tokens that it was fitted on and on other tokens."""
     plan = plan_of(tokens, fold, seed)
     count, points = len(plan["fit"]), plan["points"]["whole code"]
     labels = shuffled(tokens.table, "phone", np.random.default_rng(seed))[plan["fit"]]
     lda = judges.shrinkage_lda(points[:count], labels)
-    return {
-        "tokens of the fit": float((lda.predict(points[:count]) == labels).mean()),
-        "other tokens": float(
-            (lda.predict(points[count:]) == tokens.table.phone.iloc[plan["evaluation"]]).mean()
-        ),
-    }
+    of_fit = lda.predict(points[:count]) == labels
+    others = lda.predict(points[count:]) == tokens.table.phone.iloc[plan["evaluation"]]
+    return {"tokens of the fit": float(of_fit.mean()), "other tokens": float(others.mean())}
 
 
 def _crops(tokens: Tokens, folds: list[Fold], variants: dict[str, Glow], seed: int) -> dict | None:
-    """Accuracy for the vowel from the middle 64 ms, where there is no duration: in pictures, and in codes of a flow of crops."""
+    """Accuracy for the vowel from its middle 64 ms, in pictures and in codes of a flow of crops."""
     crop = variants.get("crop")
     if crop is None:
         return None

@@ -1,4 +1,4 @@
-"""Section 4.2: codes are Gaussian, and the flow that makes them is well trained."""
+"""Section 4.2: codes are Gaussian, and the flow is well trained."""
 
 from __future__ import annotations
 
@@ -23,22 +23,21 @@ from ..folds import Fold, Tokens, codes_of
 from ..protocol import Protocol
 from ..statistics import Comparison, interval, swapped
 
-PATCHES = 8  # of 64 neighbouring numbers, of each token
+PATCHES = 8  # patches of 64 neighbouring numbers of each token
 WHITENED = 256  # principal components, at most
-KINDS = {"diagonal Gaussian": "simple", "probabilistic PCA": "simple", "Gaussian mixture": "simple", "untrained flow": "untrained"}  # fmt: skip
+KINDS = dict.fromkeys(("diagonal Gaussian", "probabilistic PCA", "Gaussian mixture"), "simple")
+KINDS["untrained flow"] = "untrained"
 
 
 def fields(tokens: Tokens, fold: Fold, rows: np.ndarray, seed: int) -> dict[str, list[torch.Tensor]]:
     """Tokens in each space as fields ``(n, channels, frequency, time)``, coarsest scale first.
 
-    Only the columns that hold speech in three fit tokens out of four. Every dimension is standardized by the fit tokens. The
-    whitened scores of PCA are a field of one column.
+    They have only the columns that contain speech in three of four fit tokens. Each dimension is standardized
+    by the fit tokens. The whitened scores of PCA are a field with one column.
     """
     early, fit = np.quantile(tokens.frames[fold.fit], 0.25) / FRAMES, len(fold.fit)
-    every = np.concatenate([fold.fit, rows])
-    codes, untrained = (
-        flow.scales(codes_of(flow, tokens, seed)[every]) for flow in (fold.flow, fold.untrained)
-    )
+    every, flows = np.concatenate([fold.fit, rows]), (fold.flow, fold.untrained)
+    codes, untrained = (flow.scales(codes_of(flow, tokens, seed)[every]) for flow in flows)
     top = int((np.cumsum([scale[0].numel() for scale in codes]) <= fold.flow.top_size).sum())
     spaces = {
         "codes": codes,
@@ -46,29 +45,24 @@ def fields(tokens: Tokens, fold: Fold, rows: np.ndarray, seed: int) -> dict[str,
         "untrained flow": untrained,
         "pictures": [dequantize(tokens.pictures[every], seed)[:, :, :BINS]],
     }
-    scaled = {
-        name: [_standard(_spoken(field, early), fit) for field in scales] for name, scales in spaces.items()
-    }
-    flat = scaled["pictures"][0].flatten(1).numpy()
+
+    def scaled(field: torch.Tensor) -> torch.Tensor:
+        spoken = field[..., : max(1, int(early * field.shape[-1]))]
+        mean, deviation = spoken[:fit].mean(0), spoken[:fit].std(0)
+        return (spoken - mean) / deviation.clamp_min(NOISE)
+
+    scales = {name: [scaled(field) for field in parts] for name, parts in spaces.items()}
+    flat = scales["pictures"][0].flatten(1).numpy()
     pca = PCA(min(WHITENED, fit - 1), whiten=True, random_state=0).fit(flat[:fit])
-    found = {name: [field[fit:] for field in scales] for name, scales in scaled.items()}
+    found = {name: [field[fit:] for field in parts] for name, parts in scales.items()}
     return found | {"PCA, whitened": [torch.from_numpy(pca.transform(flat[fit:])).float()[:, None, :, None]]}
 
 
-def _spoken(field: torch.Tensor, early: float) -> torch.Tensor:
-    return field[..., : max(1, int(early * field.shape[-1]))]
-
-
-def _standard(field: torch.Tensor, fit: int) -> torch.Tensor:
-    """Every dimension less the mean of the first ``fit`` rows, divided by their standard deviation."""
-    mean, deviation = field[:fit].mean(0), field[:fit].std(0)
-    return (field - mean) / deviation.clamp_min(NOISE)
-
-
 def gaussian(tokens: Tokens, folds: list[Fold], protocol: Protocol, seed: int) -> dict:
-    """AUC on new speakers of a classifier that tells patches of codes from patches of normal noise, in the columns that hold speech.
+    """AUC on new speakers of a classifier that separates patches of codes from patches of normal noise.
 
-    Mean of several passes with other patches and other noise, since the trees of one pass are sensitive to rounding errors.
+    Only the columns that contain speech are used. The AUC is a mean over several passes with other patches
+    and other noise, because the trees of one pass are sensitive to rounding errors.
     """
     rng = np.random.default_rng(seed)
     patches, people, marginals, silence = {}, [], {}, []
@@ -94,7 +88,7 @@ def gaussian(tokens: Tokens, folds: list[Fold], protocol: Protocol, seed: int) -
     floor = shape["normal draws"].ks.median()
     return {"comparisons": comparisons, "null": swapped(comparisons[0], protocol.shuffles, seed), "numbers": {
         "marginals": {name: part.median().to_dict() for name, part in shape.items()},
-        "ks in excess of normal draws": {name: float(part.ks.median() - floor) for name, part in shape.items()},
+        "ks in excess of normal draws": {name: float(one.ks.median() - floor) for name, one in shape.items()},
         "pairs": {name: _pairs(_same(found, rng)) for name, found in marginals.items()},
         "padding": judges.normality(np.concatenate(silence)[:, :2000]).median().to_dict(),
         "squared_norm": _norms(tokens, folds, seed),
@@ -113,9 +107,9 @@ def _gaussian_comparisons(areas: pd.DataFrame, n: int) -> list[Comparison]:
 
 
 def beside_noise(scales: list[torch.Tensor], rng: np.random.Generator) -> np.ndarray:
-    """Features of patches of a space, and of normal noise at the same places, ``(2, n patches, 7)``.
+    """``patch_features`` of a space, and of normal noise at the same places: ``(2, n * PATCHES, 7)``.
 
-    Rounded to three decimals, since threads and devices change the last digits of codes.
+    They are rounded to three decimals, because threads and devices change the last digits of codes.
     """
     normal = [rng.standard_normal(tuple(scale.shape), dtype=np.float32) for scale in scales]
     seed = int(rng.integers(1 << 30))
@@ -123,61 +117,52 @@ def beside_noise(scales: list[torch.Tensor], rng: np.random.Generator) -> np.nda
 
 
 def _pairs(values: np.ndarray) -> float:
-    """Root mean square correlation of two dimensions; about 1 / sqrt(n) for n normal draws."""
+    """Root mean square correlation of two different columns; about 1 / sqrt(n) for n normal draws."""
     matrix = np.corrcoef(values.T)
     return float(np.sqrt(np.nanmean(matrix[~np.eye(len(matrix), dtype=bool)] ** 2)))
 
 
 def _same(found: list[np.ndarray], rng: np.random.Generator, count: int = 400) -> np.ndarray:
-    """The same ``count`` dimensions of all folds, drawn at random from those that all of them have."""
+    """Rows of all folds, with up to ``count`` dimensions drawn at random from those that all folds have."""
     width = min(one.shape[1] for one in found)
     every = np.concatenate([one[:, :width] for one in found])
     return every[:, rng.permutation(width)[:count]]
 
 
 def _norms(tokens: Tokens, folds: list[Fold], seed: int) -> dict:
-    """Mean square of the codes of evaluation tokens, mean over speakers; 1 for a standard normal code."""
-    values = {}
+    """Mean square of the codes of evaluation tokens, averaged over speakers; 1 for standard normal codes."""
+    means = []
     for fold in folds:
         rows = tokens.rows(fold.evaluation, scored=True)
-        norm = codes_of(fold.flow, tokens, seed)[rows].square().mean(1).numpy()
-        values |= pd.Series(norm).groupby(tokens.table.speaker.to_numpy()[rows]).mean().to_dict()
-    return interval(list(values.values()))
+        norms = codes_of(fold.flow, tokens, seed)[rows].square().mean(1).numpy()
+        means.append(pd.Series(norms).groupby(tokens.table.speaker.to_numpy()[rows]).mean())
+    return interval(pd.concat(means))
 
 
 def likelihood(
-    corpus: Corpus,
-    tokens: Tokens,
-    folds: list[Fold],
-    flow: str,
-    folders: list[Path],
-    variants: dict[str, Glow],
-    protocol: Protocol,
-    seed: int,
-) -> dict:
-    """Bits per dimension of evaluation speakers, beside simpler densities of the same dequantized pixels.
+    corpus: Corpus, tokens: Tokens, folds: list[Fold], flow: str, folders: list[Path],
+    variants: dict[str, Glow], protocol: Protocol, seed: int,
+) -> dict:  # fmt: skip
+    """Bits per dimension of evaluation speakers, for the flow and for simpler densities of the same pixels.
 
-    From the cards of the flows, if they report these speakers; otherwise measured on the tokens, with simpler densities that are
-    fitted on the fit tokens.
+    They come from the flows' cards, if these report the same speakers. Otherwise they are measured on the
+    tokens, with simpler densities fitted on the fit tokens.
     """
     people = {name for fold in folds for name in tokens.table.speaker.to_numpy()[fold.evaluation]}
     cards = _from_cards(corpus, people, folders) or _measured(tokens, folds, protocol, seed)
     comparisons = [_bits(cards, "all pixels", primary=True)]
     if "crop" in variants and (crops := _from_cards(corpus, people, [model_folder(f"{flow}-crop")])):
         comparisons.append(_bits(crops, "middle 64 ms, a flow of crops"))
-    middle = {
-        who: value for row in cards if row.get("middle") for who, value in row["middle"]["speakers"].items()
-    }
+    middle = {}
+    for row in cards:
+        middle |= (row.get("middle") or {}).get("speakers", {})
     numbers = {"allocated to the middle 64 ms": interval(list(middle.values())) if middle else None}
-    return {
-        "comparisons": comparisons,
-        "null": swapped(comparisons[0], protocol.shuffles, seed),
-        "numbers": numbers,
-    }
+    null = swapped(comparisons[0], protocol.shuffles, seed)
+    return {"comparisons": comparisons, "null": null, "numbers": numbers}
 
 
 def _from_cards(corpus: Corpus, people: set[str], folders: list[Path]) -> list[dict]:
-    """What the cards of these flows report of the speakers ``people``; nothing if they report others."""
+    """Likelihoods on the flows' cards; an empty list if they are not of the speakers ``people``."""
     cards = [folder / "metrics.json" for folder in folders]
     if not all(card.is_file() for card in cards):
         return []
@@ -187,7 +172,7 @@ def _from_cards(corpus: Corpus, people: set[str], folders: list[Path]) -> list[d
 
 
 def _measured(tokens: Tokens, folds: list[Fold], protocol: Protocol, seed: int) -> list[dict]:
-    """The same for each fold; a quarter of the fit speakers choose the settings of the simpler densities."""
+    """Likelihoods in each fold; a quarter of the fit speakers select settings of the simpler densities."""
     rows = []
     for fold in folds:
         people = sorted(tokens.table.speaker.iloc[fold.fit].unique())
@@ -200,10 +185,11 @@ def _measured(tokens: Tokens, folds: list[Fold], protocol: Protocol, seed: int) 
 
 
 def _bits(rows: list[dict], part: str, primary: bool = False) -> Comparison:
-    """Bits of the speakers of several cards, a column for each model."""
-    names = list(rows[0]["rivals"])
-    values = pd.concat([
-        pd.DataFrame({"flow": row["speakers"]} | {name: row["rivals"][name]["speakers"] for name in names}) for row in rows
-    ])  # fmt: skip
+    """Comparison of the bits of each speaker on several cards, with a column for each model."""
+    names, parts = list(rows[0]["rivals"]), []
+    for row in rows:
+        models = {"flow": row} | {name: row["rivals"][name] for name in names}
+        parts.append(pd.DataFrame({name: model["speakers"] for name, model in models.items()}))
+    values = pd.concat(parts)
     kinds, n = {name: KINDS[name] for name in names}, sum(row["tokens"] for row in rows)
     return Comparison("likelihood", part, "bits per dimension", 0.05, values, kinds, n, -1, primary)

@@ -23,15 +23,15 @@ PAIRS = {
     "sex": "a woman's to a man's",
     "speaker": "one speaker's to another's",
 }
-FIXED = {"phone": "sex", "sex": "phone", "speaker": "phone"}  # the factor that should not change on the way
-FORMANTS = {name: COLUMNS.index(name) for name in ("f0", "f1", "f2", "f3")}  # columns of features
+FIXED = {"phone": "sex", "sex": "phone", "speaker": "phone"}  # the factor that should not change on the line
+FORMANTS = {name: COLUMNS.index(name) for name in ("f0", "f1", "f2", "f3")}  # columns of ``features``
 SHARES = (0.25, 0.5, 0.75)
-APART = 1.2  # ratio of second formants above which a valley between them is looked for
-DOUBLED_DB = 3.0  # a valley this deep means two formants
+APART = 1.2  # ratio of second formants that can have a valley between them
+DOUBLED_DB = 3.0  # a deeper valley means two formants
 
 
 def pairs_of(tokens: Tokens, rows: np.ndarray, factor: str, count: int, seed: int) -> np.ndarray:
-    """Rows ``(n, 2)`` of up to ``count`` pairs that differ in one factor, in alphabetical order of its classes; none if there is none."""
+    """Rows ``(n, 2)`` of up to ``count`` pairs of ``matched_pairs``; n is 0 if there is no such pair."""
     try:
         return rows[np.array(matched_pairs(tokens.corpus.take(rows), factor, count, seed))]
     except InputError:
@@ -41,7 +41,7 @@ def pairs_of(tokens: Tokens, rows: np.ndarray, factor: str, count: int, seed: in
 def pairs_of_folds(
     tokens: Tokens, folds: list[Fold], protocol: Protocol, seed: int
 ) -> Iterator[tuple[Fold, str, np.ndarray]]:
-    """Every merged fold, factor, and its pairs of evaluation tokens."""
+    """Each merged fold, each factor, and the pairs of evaluation tokens that differ in it."""
     wide = merged(folds)
     for fold in wide:
         rows = tokens.rows(fold.evaluation, scored=True)
@@ -54,10 +54,10 @@ def pairs_of_folds(
 def interpolation(
     tokens: Tokens, folds: list[Fold], judge: VowelJudge, protocol: Protocol, seed: int
 ) -> dict:
-    """Whether the middle of a line is one vowel, for the flow and for other ways from one token to another.
+    """Share of midpoints between two tokens that are one vowel, for the flow and for other methods.
 
-    It is one vowel if it is as probable as real vowels are, and does not have the second formants of both ends where these are
-    far apart.
+    A midpoint is one vowel if it is as probable as real vowels, and if it does not have the second formants
+    of both ends when these are far apart.
     """
     scores = []
     for fold, factor, pairs in pairs_of_folds(tokens, folds, protocol, seed):
@@ -72,33 +72,21 @@ def interpolation(
     table = pd.concat(scores, ignore_index=True)
     middle = table[table.share == 0.5]
     comparisons = list(_comparisons(middle))
-    columns = [
-        *(
-            "one_vowel",
-            "speech",
-            "ends",
-            "density",
-            "between",
-            "f0_between",
-            "doubled",
-            "kept",
-            "kept_at_ends",
-        ),
-        "target",
-    ]
+    columns = ["one_vowel", "speech", "ends", "density", "between", "f0_between", "doubled"]
+    columns += ["kept", "kept_at_ends", "target"]
     summary = table.groupby(["factor", "method", "share"])[columns].mean().reset_index()
     gradual = {name: _rank(part) for name, part in table[table.factor != "speaker"].groupby("method")}
     return {"comparisons": comparisons, "null": swapped(comparisons[0], protocol.shuffles, seed), "numbers": {
         "pairs": (middle.groupby("factor").size() // middle.method.nunique()).to_dict(),
-        "summary": summary.to_dict("records"), "rank correlation": gradual, "ceiling": accuracy(judge, tokens.features, tokens.table),
+        "summary": summary.to_dict("records"), "rank correlation": gradual,
+        "ceiling": accuracy(judge, tokens.features, tokens.table),
     }}  # fmt: skip
 
 
 def _comparisons(middle: pd.DataFrame) -> Iterator[Comparison]:
-    """Of midpoints: all pairs first, then parts of them."""
-    kinds = {"untrained flow": "untrained"} | dict.fromkeys(
-        ("pictures", "PCA", "cepstrum", "great circle"), "simple"
-    )
+    """Comparisons of midpoints: of all pairs first, then of parts of them."""
+    simple = ("pictures", "PCA", "cepstrum", "great circle")
+    kinds = {"untrained flow": "untrained"} | dict.fromkeys(simple, "simple")
     metric = "share of midpoints that are one vowel, as probable as 95 % of real ones"
 
     def comparison(part, metric, column, rows, own="flow", **more):
@@ -119,21 +107,16 @@ def _comparisons(middle: pd.DataFrame) -> Iterator[Comparison]:
 
 
 def _score(tokens, judge, pictures, ends, pairs, factor: str, share: float) -> pd.DataFrame:
-    """Scores of pictures at one share of the way of each pair; ``ends`` are the features of both ends."""
-    measured = features(pictures)
+    """Scores of the pictures at one share of the way of each pair; ``ends`` are the features of both ends."""
+    measured, fixed = features(pictures), FIXED[factor]
     first, second = (tokens.table.iloc[pairs[:, side]].reset_index(drop=True) for side in (0, 1))
-    f1, f2, low1, high1, low2, high2 = _formants(measured, ends)
+    (f0, low0, high0), (f1, low1, high1), (f2, low2, high2) = _formants(measured, ends)
     inside = np.array([(f1 > low1) & (f1 < high1), (f2 > low2) & (f2 < high2)], dtype=float)
     apart = np.array([high1 > low1 * 1.15, high2 > low2 * 1.15])
     between = np.where(apart.any(0), (inside * apart).sum(0) / np.maximum(apart.sum(0), 1), np.nan)
-    far = high2 > low2 * APART
-    doubled = np.array([
-        judges.valley(picture, low, high) if ask else np.nan for picture, low, high, ask in zip(pictures, low2, high2, far)
-    ])  # fmt: skip
-    doubled = np.where(np.isfinite(doubled), doubled > DOUBLED_DB, np.nan)
-    f0 = np.exp(measured[:, FORMANTS["f0"]])
-    low, high = (side(np.exp([end[:, FORMANTS["f0"]] for end in ends]), axis=0) for side in (np.min, np.max))
-    fixed = FIXED[factor]
+    ranges = zip(pictures, low2, high2, high2 > low2 * APART)
+    valleys = np.array([judges.valley(*one) if far else np.nan for *one, far in ranges])
+    doubled = np.where(np.isfinite(valleys), valleys > DOUBLED_DB, np.nan)
 
     def probability(of, labels, factor):
         return probability_of(judge.posterior(of, factor), labels)
@@ -141,31 +124,30 @@ def _score(tokens, judge, pictures, ends, pairs, factor: str, share: float) -> p
     at_ends = sum(probability(end, side[fixed], fixed) for end, side in zip(ends, (first, second))) / 2
     target = np.full(len(pairs), np.nan)
     if factor != "speaker":
-        reached, left = (probability(measured, side[factor], factor) for side in (second, first))
-        target = reached / np.maximum(reached + left, 1e-12)
+        of_first, of_second = (probability(measured, side[factor], factor) for side in (first, second))
+        target = of_second / np.maximum(of_second + of_first, 1e-12)
     speech = judge.speech(measured).astype(float)
     return pd.DataFrame({
-        "factor": factor, "share": share, "pair": np.arange(len(pairs)) + pairs[0, 0] * 1000, "one": first.speaker, "other": second.speaker,
+        "factor": factor, "share": share, "pair": np.arange(len(pairs)) + pairs[0, 0] * 1000,
+        "one": first.speaker, "other": second.speaker,
         "aa_ae": (first.phone == "aa") & (second.phone == "ae"),
-        "density": judge.log_density(measured) - sum(judge.log_density(end) for end in ends) / 2, "speech": speech,
-        "one_vowel": speech * (1 - np.nan_to_num(doubled)), "ends": sum(judge.speech(end) for end in ends) / 2,
-        "between": between, "f0_between": np.where(high > low * 1.15, (f0 > low) & (f0 < high), np.nan),
-        "doubled": doubled, "kept": probability(measured, first[fixed], fixed), "kept_at_ends": at_ends, "target": target,
+        "density": judge.log_density(measured) - sum(judge.log_density(end) for end in ends) / 2,
+        "speech": speech, "one_vowel": speech * (1 - np.nan_to_num(doubled)),
+        "ends": sum(judge.speech(end) for end in ends) / 2, "between": between,
+        "f0_between": np.where(high0 > low0 * 1.15, (f0 > low0) & (f0 < high0), np.nan), "doubled": doubled,
+        "kept": probability(measured, first[fixed], fixed), "kept_at_ends": at_ends, "target": target,
     })  # fmt: skip
 
 
-def _formants(measured: np.ndarray, ends: list[np.ndarray]) -> list[np.ndarray]:
-    """F1 and F2 of midpoints, and the lower and the higher of each at the ends, Hz."""
-    first, second = (np.exp(measured[:, column]) for column in (-3, -2))
-    found = [first, second]
-    for column in (-3, -2):
-        pair = np.exp([end[:, column] for end in ends])
-        found += [pair.min(0), pair.max(0)]
-    return found
+def _formants(measured: np.ndarray, ends: list[np.ndarray]) -> Iterator[tuple]:
+    """F0, F1 and F2 in Hz: each ``(n,)`` of the pictures, and the lower and the higher one of both ends."""
+    for name in ("f0", "f1", "f2"):
+        at_ends = np.exp([end[:, FORMANTS[name]] for end in ends])
+        yield np.exp(measured[:, FORMANTS[name]]), at_ends.min(0), at_ends.max(0)
 
 
 def _rank(part: pd.DataFrame) -> float:
-    """Spearman's correlation of share and target within pairs, mean; near 1 for any cross-fade, too."""
+    """Mean over pairs of Spearman's correlation of share and target; also near 1 for any cross-fade."""
     groups = part.groupby(["factor", "pair", "one"])
     each = [spearmanr(g.share, g.target).statistic for _, g in groups if g.target.nunique() > 1]
-    return float(np.nanmean(each)) if each else float("nan")
+    return float(np.nanmean(each)) if each else np.nan

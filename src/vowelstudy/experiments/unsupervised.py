@@ -12,14 +12,15 @@ from ..protocol import Protocol
 from ..statistics import Comparison, calibrated, rank
 from .directions import CLASSES, shuffled
 
-COMPONENTS = 16  # principal directions among which a factor is looked for
+COMPONENTS = 16  # principal directions that are tried for a factor
 NAMES = {"phone": "aa or ae", "sex": "women or men"}
 
 
 def unsupervised(tokens: Tokens, folds: list[Fold], protocol: Protocol, seed: int) -> dict:
-    """How well the best principal direction of codes, found without labels, tells a factor of new speakers.
+    """AUC of a factor along the best principal direction of codes, on new speakers.
 
-    Labels only say which of ``COMPONENTS`` principal directions it is, and which end is which, on fit speakers.
+    The directions are found without labels. Labels of fit speakers only select one of ``COMPONENTS``
+    directions and its sign.
     """
     rng = np.random.default_rng([seed, 11])
     comparisons, null = [], {}
@@ -34,22 +35,22 @@ def unsupervised(tokens: Tokens, folds: list[Fold], protocol: Protocol, seed: in
             fake = [_areas(tokens, scores, own, factor, one) for one in labels]
             values = areas.assign(**{"shuffled labels": pd.concat(fake, axis=1).mean(axis=1)})[[own, *kinds]]
             as_well = rank(values[own].mean(), [one.mean() for one in fake])
-            null.setdefault(factor, calibrated(fake, chance=0.5))  # of whole codes, which come first
+            null.setdefault(factor, calibrated(fake, chance=0.5))  # for whole codes, which come first
             comparisons.append(Comparison(
-                "unsupervised", f"{NAMES[factor]}{note}", metric, 0.05, values, kinds, n, code=code, bound=1.0,
+                "unsupervised", NAMES[factor] + note, metric, 0.05, values, kinds, n, code=code, bound=1.0,
                 primary=factor == "phone" and code == "whole", rank=as_well, shuffles=len(fake),
             ))  # fmt: skip
     return {"comparisons": comparisons, "null": null["phone"], "numbers": {"null by factor": null}}
 
 
 def _scores(tokens: Tokens, fold: Fold, factor: str, seed: int) -> dict:
-    """Scores on the principal directions of all fit tokens, in each space: those of the fit and evaluation tokens of a factor's classes."""
+    """Scores of fit and evaluation tokens of a factor's classes on the principal directions of each space."""
     wanted = {factor: CLASSES[factor]}
     fit, evaluation = tokens.rows(fold.fit, **wanted), tokens.rows(fold.evaluation, scored=True, **wanted)
     codes = codes_of(fold.flow, tokens, seed)
     spaces = {
-        "flow": codes, "top code": codes[:, : fold.flow.top_size], "untrained flow": codes_of(fold.untrained, tokens, seed),
-        "pictures": tokens.pictures.flatten(1),
+        "flow": codes, "top code": codes[:, : fold.flow.top_size],
+        "untrained flow": codes_of(fold.untrained, tokens, seed), "pictures": tokens.pictures.flatten(1),
     }  # fmt: skip
     found = {}
     for name, vectors in spaces.items():
@@ -61,7 +62,10 @@ def _scores(tokens: Tokens, fold: Fold, factor: str, seed: int) -> dict:
 def _areas(
     tokens: Tokens, scores: list[dict], name: str, factor: str, fake: np.ndarray | None = None
 ) -> pd.Series:
-    """AUC of each cluster: a speaker for vowels, a woman and a man for sex; ``fake`` labels choose and turn the direction."""
+    """AUC of each cluster: a speaker for vowels, a woman and a man for sex.
+
+    ``fake`` labels, if given, replace the true ones when a direction and its sign are selected.
+    """
     found = {}
     for one in scores:
         fit, evaluation = tokens.table.iloc[one["fit"]], tokens.table.iloc[one["evaluation"]]
