@@ -48,7 +48,7 @@ def test_no_module_imports_itself_by_way_of_others():
     list(TopologicalSorter({name: imports(name) for name in modules()}).static_order())
 
 
-# Words that have a plainer or a standard term: see ``CONTRIBUTING.md``.
+# Words for which there is a plainer or a standard term.
 RETIRED = {
     "bench",
     "contest",
