@@ -14,6 +14,7 @@ import soundfile
 RATE = 16_000
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the marks
 def pytest_collection_modifyitems(items):
     """With several processes, the tests of a file stay in one of them, and so do those of the book, which share a study."""
     for item in items:
