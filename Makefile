@@ -33,10 +33,10 @@ evidence: $(READY)
 	$(BIN)/vowelflow evidence --corpus "$$CORPUS" $${ROOT:+--root "$$ROOT"}
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not long"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not long"
 
 test-all: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 book: $(READY)
 	$(BIN)/vowelflow book

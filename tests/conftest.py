@@ -14,12 +14,15 @@ import soundfile
 RATE = 16_000
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks at the marks
-def pytest_collection_modifyitems(items):
+def pytest_xdist_make_scheduler(config, log):
     """With several processes, the tests of a file stay in one of them, and so do those of the book, which share a study."""
-    for item in items:
-        group = "book" if "book" in item.path.parts else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return "book" if "/book/" in nodeid else nodeid.split("::")[0]
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
