@@ -208,6 +208,7 @@ def test_a_page_without_its_sounds_is_light(build, page):
     assert len(re.sub(r"data:audio/[^\"]+", "", text)) + pictures < 1.5e6
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("theme", ("light", "dark"))
 @pytest.mark.parametrize("page", PAGES)
 def test_page_without_eyes_or_mouse(server, browser, page, theme):
