@@ -53,28 +53,28 @@ def test_a_flow_that_was_trained_on_everybody_is_refused(setting, klatt, tmp_pat
 
 def test_codes_are_cached_and_averaged(setting, monkeypatch):
     flow, tokens = setting.folds[0].flow, setting.tokens
-    folds._codes.clear()
+    tokens.cache.clear()
     code, mean = codes_of(flow, tokens, 0), codes_of(flow, tokens, 0, draws=2)
     assert torch.allclose(flow.decode(code[:2]), flow.encode(tokens.pictures[:2], 0).image, atol=1e-3)
     assert torch.allclose(2 * mean - code, flow.encode(tokens.pictures, 1).flat, atol=1e-4)
-    folds._codes.clear()
+    tokens.cache.clear()
     monkeypatch.setattr(type(flow), "encode", lambda *_: pytest.fail("codes are cached"))
     assert torch.equal(codes_of(flow, tokens, 0), code)
 
 
 def test_damaged_codes_are_refused(setting):
     flow, tokens = setting.folds[0].flow, setting.tokens
-    folds._codes.clear()
+    tokens.cache.clear()
     code = codes_of(flow, tokens, 0)
     for path in (build_folder() / "codes").glob("*.safetensors"):
         whole = path.read_bytes()
         for damaged in (whole[:-9] + bytes(9), whole[: len(whole) // 2]):
             path.write_bytes(damaged)
-            folds._codes.clear()
+            tokens.cache.clear()
             with pytest.raises(InputError, match="is damaged; remove it"):
                 [codes_of(flow, tokens, 0, draws) for draws in (1, 2)]
         path.write_bytes(whole)
-    folds._codes.clear()
+    tokens.cache.clear()
     assert torch.equal(codes_of(flow, tokens, 0), code)
 
 

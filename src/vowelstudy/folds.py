@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -41,10 +41,12 @@ class Tokens:
     Attributes:
         corpus: the segments; ``table`` has their labels.
         with_shared: whether to evaluate sentences that all speakers read, too.
+        cache: what is costly to compute again: codes by flow, seed and draws, and PCA by fold.
     """
 
     corpus: Corpus
     with_shared: bool = False
+    cache: dict = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.corpus)
@@ -215,35 +217,44 @@ def merged(folds: list[Fold]) -> list[Fold]:
     return found
 
 
-_codes: dict[str, torch.Tensor] = {}
-
-
-@cache
-def _weights_hash(flow: Glow) -> str:
-    weights = [value.cpu().numpy().tobytes() for value in flow.state_dict().values()]
-    return hashlib.sha256(b"".join(weights)).hexdigest()
-
-
 def codes_of(flow: Glow, tokens: Tokens, seed: int, draws: int = 1) -> torch.Tensor:
     """Whole codes of all tokens ``(n, d)``, averaged over ``draws`` of dequantization noise.
 
-    They are cached in memory and on disk.
+    They are cached with the tokens and on disk.
 
     Raises:
         InputError: a cached file is damaged.
     """
-    about = f"{_weights_hash(flow)} {tokens.corpus.fingerprint} {seed} {draws} {CODES}"
-    key = hashlib.sha256(about.encode()).hexdigest()[:16]
-    if key not in _codes:
-        path = build_folder() / "codes" / f"{key}.safetensors"
-        if not path.is_file():
-            found = sum(flow.encode(tokens.pictures, seed + draw).flat for draw in range(draws)) / draws
-            save_atomically(path, lambda file: save_file({"codes": found}, file))
-        # The checksum of the file is written when it is first read.
-        note = path.with_suffix(".sha256")
-        if not note.is_file():
-            save_atomically(note, lambda file: file.write_text(file_hash(path)))
-        if note.read_text() != file_hash(path):
-            raise InputError(f"{path} is damaged; remove it and repeat the command")
-        _codes[key] = load_file(path)["codes"]
-    return _codes[key]
+    key = flow, seed, draws
+    if key not in tokens.cache:
+        tokens.cache[key] = _codes_on_disk(flow, tokens, seed, draws)
+    return tokens.cache[key]
+
+
+def _codes_on_disk(flow: Glow, tokens: Tokens, seed: int, draws: int) -> torch.Tensor:
+    weights = b"".join(value.cpu().numpy().tobytes() for value in flow.state_dict().values())
+    about = f"{hashlib.sha256(weights).hexdigest()} {tokens.corpus.fingerprint} {seed} {draws} {CODES}"
+    path = build_folder() / "codes" / f"{hashlib.sha256(about.encode()).hexdigest()[:16]}.safetensors"
+    if not path.is_file():
+        first = codes_of(flow, tokens, seed) if draws > 1 else flow.encode(tokens.pictures, seed).flat
+        others = (flow.encode(tokens.pictures, seed + draw).flat for draw in range(1, draws))
+        found = sum(others, first) / draws
+        save_atomically(path, lambda file: save_file({"codes": found}, file))
+    # The checksum of the file is written when it is first read.
+    checksum, note = file_hash(path), path.with_suffix(".sha256")
+    if not note.is_file():
+        save_atomically(note, lambda file: file.write_text(checksum))
+    if note.read_text() != checksum:
+        raise InputError(f"{path} is damaged; remove it and repeat the command")
+    return load_file(path)["codes"]
+
+
+def decode_folds(codes: list[tuple[Glow, torch.Tensor]]) -> torch.Tensor:
+    """Pictures of the codes ``(n, d)`` of several folds, in their order.
+
+    Codes of one flow are decoded together, which is faster. Folds of one flow must be neighbours.
+    """
+    by_flow: dict[Glow, list[torch.Tensor]] = {}
+    for flow, part in codes:
+        by_flow.setdefault(flow, []).append(part)
+    return torch.cat([flow.decode(torch.cat(parts)) for flow, parts in by_flow.items()])

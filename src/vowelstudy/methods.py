@@ -131,16 +131,15 @@ def cepstrum_method() -> Method:
     return Method("cepstrum", encode, decode, part=ENVELOPE * SIDE)
 
 
-_fitted: dict[tuple[str, bytes], Method] = {}  # PCA by corpus and fit rows
-
-
 def methods_of(fold: Fold, tokens: Tokens) -> dict[str, Method]:
     """Methods by name: whole code, top code, the untrained flow's code, and the methods without a flow."""
-    key = tokens.corpus.fingerprint, fold.fit.tobytes()
-    if key not in _fitted:
-        _fitted[key] = pca_method(tokens.pictures[fold.fit])
+    key = "PCA", fold.fit.tobytes()
+    if key not in tokens.cache:
+        tokens.cache[key] = pca_method(tokens.pictures[fold.fit])
     found = [flow_method(fold.flow), top_method(fold.flow), flow_method(fold.untrained, "untrained flow")]
-    return {method.name: method for method in [*found, picture_method(), _fitted[key], cepstrum_method()]}
+    return {
+        method.name: method for method in [*found, picture_method(), tokens.cache[key], cepstrum_method()]
+    }
 
 
 def principal(vectors: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:

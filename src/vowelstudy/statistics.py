@@ -317,3 +317,13 @@ def calibrated(fakes: Sequence[Sequence[float]], chance: float = 0.0) -> dict:
     p = [rank(one, means[::2]) for one in means[1::2]]
     by_t = [two_sided(np.asarray(one, dtype=float) - chance) < LEVEL for one in fakes]
     return false_positives(p) | {"t test over speakers": float(np.mean(by_t))}
+
+
+def shuffle_test(scores: Sequence[np.ndarray]) -> tuple[dict, float]:
+    """``calibrated`` and ``rank`` of label shuffles.
+
+    Args:
+        scores: the scores of all speakers, with the true labels first and then for each shuffle.
+    """
+    true, *fakes = scores
+    return calibrated(fakes), rank(true.mean(), [one.mean() for one in fakes])

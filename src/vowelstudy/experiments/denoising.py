@@ -17,10 +17,10 @@ from vowelflow.spectrogram import batches, peaks, phases, spectrum_of
 
 from .. import judges
 from ..baselines import spectral_subtraction, wiener
-from ..folds import Fold, Tokens, codes_of
+from ..folds import Fold, Tokens, codes_of, decode_folds
 from ..methods import flow_method, picture_method, top_method
 from ..protocol import Protocol
-from ..statistics import Comparison, calibrated, rank
+from ..statistics import Comparison, shuffle_test
 
 TRAINED, OTHERS = "white", ("pink", "babble")  # displacements are estimated from white noise only
 MEASURES = ("gain", "segmental_snr", "mel_cepstral")
@@ -254,11 +254,9 @@ def _shuffles(noisy: Noisy, parts: list[tuple], protocol: Protocol) -> tuple[dic
     before = judges.log_spectral_distance(noisy.pictures(rows, TRAINED, snr), clean, frames)
     for shuffle in range(protocol.shuffles + 1):
         coins = rng.choice([-1.0, 1.0], len(tokens)) if shuffle else np.ones(len(tokens))
-        moved: dict[Glow, list] = {}
+        moved = []
         for flow, fit, each, _, start in plans:
             signs = torch.from_numpy(coins[fit]).float()[:, None]
-            moved.setdefault(flow, []).append(start - (signs * each).mean(0, keepdim=True))
-        # Folds of one flow are neighbours, so the pictures are in the order of ``plans``.
-        pictures = torch.cat([flow.decode(torch.cat(codes)) for flow, codes in moved.items()])
-        gains.append(before - judges.log_spectral_distance(pictures, clean, frames))
-    return calibrated(gains[1:]), rank(gains[0].mean(), [one.mean() for one in gains[1:]])
+            moved.append((flow, start - (signs * each).mean(0, keepdim=True)))
+        gains.append(before - judges.log_spectral_distance(decode_folds(moved), clean, frames))
+    return shuffle_test(gains)

@@ -9,13 +9,12 @@ import pandas as pd
 import torch
 
 from vowelflow.corpus import Corpus
-from vowelflow.glow import Glow
 from vowelflow.latent import random_direction
 
-from ..folds import Fold, Tokens, codes_of
+from ..folds import Fold, Tokens, codes_of, decode_folds
 from ..methods import Method, flow_method, methods_of, principal
 from ..protocol import Protocol
-from ..statistics import Comparison, calibrated, matched, rank
+from ..statistics import Comparison, matched, shuffle_test
 from ..vowel_judge import VowelJudge, accuracy, features, probability_of, speaker_judge
 from .interpolation import FIXED, FORMANTS
 
@@ -263,7 +262,7 @@ def _shuffles(
         labels = {
             f: shuffled(tokens.table, f, rng) if shuffle else tokens.table[f].to_numpy() for f in factors
         }
-        moved: dict[Glow, list] = {}
+        moved = []
         for fold, rows, _, signs, _ in plans:
             means = codes_of(fold.flow, tokens, seed, protocol.draws)
             codes = codes_of(fold.flow, tokens, seed)[rows]
@@ -271,13 +270,12 @@ def _shuffles(
                 fit = fit_rows(tokens, fold, factor)
                 weights = contrast(tokens.table.iloc[fit], factor, labels[factor][fit])
                 codes = codes + signs[factor] * displacement(means[fit], weights)
-            moved.setdefault(fold.flow, []).append(codes)
-        # Folds of one flow are neighbours, so the pictures are in the order of ``plans``.
-        x = features(torch.cat([flow.decode(torch.cat(parts)) for flow, parts in moved.items()]))
+            moved.append((fold.flow, codes))
+        x = features(decode_folds(moved))
         parts = np.split(x, np.cumsum([len(rows) for _, rows, *_ in plans])[:-1])
         after = [_joint_probability(judge, part, plan[2]) - plan[4] for part, plan in zip(parts, plans)]
         gains.append(np.concatenate(after))
-    return calibrated(gains[1:]), rank(gains[0].mean(), [one.mean() for one in gains[1:]])
+    return shuffle_test(gains)
 
 
 def _signs(labels, first: str) -> torch.Tensor:
