@@ -121,7 +121,7 @@ def test_train_leaves_weights_a_log_and_its_figure(klatt, monkeypatch, tmp_path,
 def test_a_reference_model_is_trained_and_measured_by_its_recipe(klatt, hasty, monkeypatch, tmp_path, capsys):
     from vowelstudy import references
 
-    recipe = references.Recipe("klatt", "aa,iy", "smoke", iterations=3, fold=2)
+    recipe = references.Recipe("klatt", "aa,iy", "smoke", iterations=3)
     monkeypatch.setitem(references.RECIPES, "smoke-two", recipe)
     monkeypatch.setattr(references, "load_corpus", lambda *given: klatt.filter(phone=["aa", "iy"]))
     monkeypatch.setenv("VOWELFLOW_BUILD", str(tmp_path))
@@ -134,8 +134,8 @@ def test_a_reference_model_is_trained_and_measured_by_its_recipe(klatt, hasty, m
     assert (
         "the recipe of smoke-two sets corpus, vowels and profile; leave them out" in capsys.readouterr().err
     )
-    assert cli.main(["train", "cpu-martian"]) == 2
-    assert "no reference model 'cpu-martian'; there are speech, " in capsys.readouterr().err
+    assert cli.main(["train", "martian"]) == 2
+    assert "no reference model 'martian'; there are speech, " in capsys.readouterr().err
     (tmp_path / "models/smoke-two").rename(tmp_path / "models/own")
     speech = recipe.speech()
     monkeypatch.setattr("vowelflow.readers.load_corpus", lambda name, root, labels: speech)
@@ -184,7 +184,7 @@ def test_evidence_measures_writes_and_renews_the_readme(klatt, monkeypatch, tmp_
 
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "models").mkdir()
-    shutil.copy(HOME / "models/listener-klatt.safetensors", tmp_path / "models")
+    shutil.copy(HOME / "models/judges-klatt.safetensors", tmp_path / "models")
     (tmp_path / "_config.yml").touch()
     (tmp_path / "README.md").write_text("\n".join(verdicts.MARKS))
     monkeypatch.chdir(tmp_path)
@@ -193,19 +193,29 @@ def test_evidence_measures_writes_and_renews_the_readme(klatt, monkeypatch, tmp_
     monkeypatch.setattr(protocol, "FULL", protocol.SMOKE)
     _, flow = reference_model(klatt, "smoke")
     assert cli.main(["evidence", "--corpus", "klatt", "--flow", str(flow), "--claim", "likelihood"]) == 0
-    assert f"the flow: {flow}" in capsys.readouterr().out
+    assert f"the flow: {flow.name}; directions from other speakers" in capsys.readouterr().out
     assert ("klatt", flow.name) in verdicts.load_verdicts(tmp_path)
-    assert f"| {flow.name} on klatt |" in (tmp_path / "README.md").read_text()
+    assert f"{flow.name} on klatt" in (tmp_path / "README.md").read_text()
+    own = ["evidence", "--corpus", "klatt", "--flow", str(flow), "--claim", "likelihood", "--own-directions"]
+    before = (tmp_path / "results/klatt/smoke-klatt/likelihood.json").read_bytes()
+    assert cli.main(own) == 0
+    assert (tmp_path / "results/klatt/smoke-klatt-own-directions/likelihood.json").is_file()
+    assert (tmp_path / "results/klatt/smoke-klatt/likelihood.json").read_bytes() == before
 
 
-def test_listener_is_fitted_and_says_how_well_it_hears(klatt, monkeypatch, tmp_path, capsys):
-    from vowelstudy.vowel_judge import load_judge
+@pytest.mark.parametrize("name, labels", [("klatt", "five"), ("librispeech", "all")])
+def test_judges_are_fitted_and_say_how_well_they_hear(klatt, monkeypatch, tmp_path, capsys, name, labels):
+    from vowelstudy import judges
 
-    monkeypatch.setattr("vowelflow.readers.load_corpus", lambda name, root: klatt)
-    out = tmp_path / "listener-klatt.safetensors"
-    assert cli.main(["listener", "klatt", "--out", str(out)]) == 0
-    accuracy = load_judge("klatt", tmp_path).about["accuracy"]
-    assert f"{out}: right on {accuracy} of test speakers' tokens" in capsys.readouterr().out
+    asked = []
+    speech = replace(klatt, name=name)
+    monkeypatch.setattr("vowelflow.readers.load_corpus", lambda *given: asked.append(given) or speech)
+    monkeypatch.setattr(judges, "STEPS", 2)
+    out = tmp_path / f"judges-{'klatt' if name == 'klatt' else 'speech'}.safetensors"
+    assert cli.main(["judges", name, "--out", str(out)]) == 0
+    accuracy = judges.load_judges(name, tmp_path).about["accuracy"]
+    assert f"{out}: accuracy on test speakers' tokens {accuracy}" in capsys.readouterr().out
+    assert asked == [(name, None, labels)] and set(accuracy) == {"phone", "sex"}
 
 
 @pytest.mark.parametrize("minutes", ["0", "-3", "nan", "soon"])
@@ -216,9 +226,9 @@ def test_minutes_are_above_zero(minutes, capsys):
 
 
 def test_measure_and_export_need_a_flow(capsys, tmp_path):
-    for command in (["measure", "cpu-martian", "--corpus", "klatt"], ["export", "cpu-martian"]):
+    for command in (["measure", "martian", "--corpus", "klatt"], ["export", "martian"]):
         assert cli.main(command) == 2
-        assert "no model 'cpu-martian'" in capsys.readouterr().err
+        assert "no model 'martian'" in capsys.readouterr().err
 
 
 @pytest.mark.long
@@ -249,13 +259,13 @@ def test_export_puts_both_kinds_beside_each_other(tmp_path, capsys, monkeypatch)
         return {"encode": 2e-5}
 
     monkeypatch.setattr(export, "export", write)
-    model = str(HOME / "models/cpu-klatt")
+    model = str(HOME / "models/speech")
     assert cli.main(["export", model]) == cli.main(["export", model, "--half"]) == 0
     assert written == [
-        (str(tmp_path / "onnx/cpu-klatt"), False),
-        (str(tmp_path / "onnx/cpu-klatt-half"), True),
+        (str(tmp_path / "onnx/speech"), False),
+        (str(tmp_path / "onnx/speech-half"), True),
     ]
-    assert "cpu-klatt/encode.onnx, 0.2 MB: within 2e-05 of torch" in capsys.readouterr().out
+    assert "speech/encode.onnx, 0.2 MB: within 2e-05 of torch" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("seed", ["-1", "0.5", "2147483648", "one"])
@@ -270,15 +280,15 @@ def test_seeds_are_what_every_library_takes(command, seed, capsys):
 @pytest.mark.long
 def test_a_file_where_a_folder_is_wanted_is_told_and_kept(tmp_path, klatt, monkeypatch, capsys):
     monkeypatch.setattr("vowelflow.readers.load_corpus", lambda *given: klatt)
-    monkeypatch.setattr("vowelstudy.vowel_judge.fit_judge", lambda corpus: pytest.fail("minutes for nothing"))
+    monkeypatch.setattr("vowelstudy.judges.fit_judges", lambda corpus: pytest.fail("minutes for nothing"))
     file = tmp_path / "notes.txt"
     file.write_text("mine")
     for command in (
         ["train", "--corpus", "klatt", "--profile", "smoke", "--steps", "1", "--out", str(file)],
         ["train", "--corpus", "klatt", "--profile", "smoke", "--steps", "1", "--out", str(file / "flow")],
-        ["export", "cpu-klatt", "--out", str(file)],
+        ["export", "speech", "--out", str(file)],
         ["measure", str(file)],
-        ["listener", "klatt", "--out", str(tmp_path)],
+        ["judges", "klatt", "--out", str(tmp_path)],
     ):
         assert cli.main(command) == 2
         told = capsys.readouterr().err
@@ -286,11 +296,15 @@ def test_a_file_where_a_folder_is_wanted_is_told_and_kept(tmp_path, klatt, monke
     assert file.read_text() == "mine" and list(tmp_path.iterdir()) == [file]
 
 
-def test_export_of_a_page_keeps_what_is_not_its_own(klatt, tmp_path, monkeypatch, capsys):
+def test_export_of_a_page_keeps_what_is_not_its_own(klatt, tmp_path, tmp_path_factory, monkeypatch, capsys):
+    from vowelstudy.references import reference_model
+
+    monkeypatch.setenv("VOWELFLOW_BUILD", str(tmp_path_factory.mktemp("build")))
+    _, flow = reference_model(klatt, "smoke")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("vowelflow.readers.load_corpus", lambda *given: klatt)
     (tmp_path / "thesis.tex").write_text("mine")
-    assert cli.main(["export", str(HOME / "models/cpu-klatt"), "--page", "--out", str(tmp_path)]) == 2
+    assert cli.main(["export", str(flow), "--page", "--out", str(tmp_path)]) == 2
     assert f"{tmp_path / 'thesis.tex'} is not a file of an explorer's page" in capsys.readouterr().err
     assert (tmp_path / "thesis.tex").read_text() == "mine"
 
@@ -308,12 +322,12 @@ def test_a_home_that_nobody_has_is_told(capsys):
     assert "Give a whole path instead of ~" in capsys.readouterr().err
 
 
-def test_the_shipped_listener_is_not_fitted_on_who_is_tested(klatt, monkeypatch, capsys):
+def test_the_shipped_judges_are_not_fitted_on_who_is_tested(klatt, monkeypatch, capsys):
     monkeypatch.setattr("vowelflow.readers.load_corpus", lambda *given: replace(klatt, name="timit-sample"))
     monkeypatch.setattr(
-        "vowelstudy.vowel_judge.fit_judge", lambda corpus: pytest.fail("on people under test")
+        "vowelstudy.judges.fit_judges", lambda corpus: pytest.fail("on people under test")
     )
-    assert cli.main(["listener", "timit-sample"]) == 2
+    assert cli.main(["judges", "timit-sample"]) == 2
     assert "name another place with --out" in capsys.readouterr().err
 
 
@@ -323,7 +337,7 @@ def test_the_shipped_listener_is_not_fitted_on_who_is_tested(klatt, monkeypatch,
     ids=str,
 )
 def test_a_changed_configuration_is_told_by_every_command(change, tmp_path, capsys):
-    for file in (HOME / "models/cpu-klatt").iterdir():
+    for file in (HOME / "models/speech").iterdir():
         shutil.copy(file, tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | change))

@@ -11,11 +11,13 @@ import torch
 from nbclient import NotebookClient
 
 from vowelflow.base import InputError
+from vowelflow.spectrogram import VOWEL, WINDOW
 from vowelstudy.explorer import OWN, Explorer, Place, moves_of
-from vowelstudy.folds import codes_of, open_setting
+from vowelstudy.folds import open_setting
 from vowelstudy.page import write_page
 from vowelstudy.protocol import SMOKE
 from vowelstudy.references import reference_model
+from vowelstudy.tokens import codes_of
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +48,12 @@ def test_a_place_that_is_nowhere_else_is_the_token(explorer):
 
 
 def test_the_direction_of_vowel_is_that_of_the_chapters(explorer):
-    from vowelstudy.experiments.directions import contrast, displacement
+    from vowelstudy.experiments.directions import contrast
+    from vowelstudy.methods import flow_method
 
-    tokens = explorer.setting.tokens
+    tokens, method = explorer.setting.tokens, flow_method(explorer.model)
     fit = tokens.rows(explorer.fold.fit, phone=["aa", "ae"])
-    wanted = displacement(codes_of(explorer.model, tokens, 0)[fit], contrast(tokens.table.iloc[fit], "phone"))
+    wanted = method.displacement(method.vectors(tokens, fit), contrast(tokens.table.iloc[fit], "phone"))
     assert torch.allclose(explorer.moves["aa to ae"], wanted, atol=1e-5)
 
 
@@ -83,13 +86,17 @@ def wav(samples, rate=16_000):
 def test_a_vowel_of_ones_own(explorer):
     token = explorer.setting.tokens.corpus.sound(int(explorer.rows[0]))
     explorer.record(wav(token))
-    code, phase, frames = explorer.start(Place(start=OWN))
-    assert frames == explorer.frames[0] and phase.shape == (257, 288)
-    inside = np.s_[:, :, : frames - 13]  # where windows see nothing but the token
-    same = explorer.model.decode(code)[0].numpy() - explorer.setting.tokens.pictures[explorer.rows[0]].numpy()
-    assert np.abs(same[:, :, 13:][inside]).mean() < 0.02
+    code, phase, samples = explorer.start(Place(start=OWN))
+    assert samples == len(token) == explorer.samples[0] and phase.shape == VOWEL.shape
+    centres = VOWEL.centres(samples)
+    inside = (centres >= WINDOW // 2) & (centres < samples - WINDOW // 2)  # windows see nothing but the token
+    own = explorer.setting.tokens.pictures[explorer.rows[0]]
+    same = (explorer.model.decode(code)[0] - own).abs()[0, :, inside]
+    assert inside.any() and same.mean() < 0.02
+    turned = (phase - explorer.phases[0])[:, inside][own[0, :, inside] > 0.5]
+    assert turned.cos().min() > 0.99
     explorer.record(wav(np.repeat(token, 3), 48_000))
-    assert explorer.own[2] == frames
+    assert explorer.own[2] == samples
 
 
 @pytest.mark.parametrize(
@@ -97,8 +104,8 @@ def test_a_vowel_of_ones_own(explorer):
     [
         (b"rubbish", "no sound file"),
         (wav(np.zeros((2000, 2))), "2 channels; use a recording with one"),
-        (wav(np.ones(200) * 0.1), "12 ms; cut one vowel out, of 30 to 288 ms"),
-        (wav(np.ones(9000) * 0.1), "562 ms; cut one vowel out"),
+        (wav(np.ones(200) * 0.1), "12 ms; cut one vowel out, of 30 to 1000 ms"),
+        (wav(np.ones(16_001) * 0.1), "1000 ms; cut one vowel out"),
         (wav(np.zeros(2000)), "125 ms; cut one vowel out"),
     ],
 )

@@ -53,7 +53,7 @@ def test_half_the_size_is_nearly_the_same(model, exported):
 
 @pytest.mark.long
 def test_reference_weights_can_be_exported(tmp_path):
-    model = load_model("cpu-klatt")
+    model = load_model("speech")
     assert max(export(model, tmp_path).values()) < 1e-3
     graph = (tmp_path / "decode.onnx").stat().st_size
     assert graph < 8e6 and max(export(model, tmp_path / "half", half=True).values()) < 0.2

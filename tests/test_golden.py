@@ -42,6 +42,7 @@ def found(klatt, tmp_path_factory):
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VOWELFLOW_BUILD", str(tmp_path_factory.mktemp("golden")))
+        patch.setattr("vowelstudy.discriminator.STEPS", 5)
         _, folder = reference_model(klatt, "smoke")
         setting = open_setting(klatt, folder, SMOKE)
         measured = {name: measure(name, setting) for name in CLAIMS}

@@ -1,13 +1,21 @@
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
 
-from vowelflow.base import InputError
-from vowelflow.checkpoint import file_hash
+from vowelflow.base import InputError, build_folder
+from vowelflow.checkpoint import file_hash, read_config
 from vowelflow.training import PROFILES, train
 from vowelstudy import references
-from vowelstudy.references import RECIPES, new_speakers, recipe_named, reference_model
+from vowelstudy.references import (
+    RECIPES,
+    direction_speakers,
+    judge_speakers,
+    new_speakers,
+    recipe_named,
+    reference_model,
+)
 
 SMOKE = PROFILES["smoke"]
 
@@ -39,61 +47,76 @@ def test_a_training_that_was_cut_short_goes_on(klatt, tmp_path, monkeypatch):
     assert reference_model(klatt, "smoke")[1] == cut and weights(cut) == weights(tmp_path / "whole")
 
 
+def of_people(klatt, name, **columns):
+    """The same tokens as another corpus."""
+    sounds = {name: klatt.sounds["klatt"]}
+    return replace(klatt, name=name, table=klatt.table.assign(corpus=name, **columns), sounds=sounds)
+
+
 @pytest.fixture
 def met(klatt, tmp_path, monkeypatch):
-    """Weights named smoke-speech, trained on the corpus "elsewhere", in a folder of models."""
+    """Weights named ``speech``, trained on the corpus "elsewhere", in a folder of models."""
     monkeypatch.setenv("VOWELFLOW_BUILD", str(tmp_path / "build"))
-    folder = tmp_path / "models" / "smoke-speech"
-    elsewhere = replace(klatt, name="elsewhere", table=klatt.table.assign(corpus="elsewhere"))
-    train(replace(elsewhere, sounds={"elsewhere": klatt.sounds["klatt"]}), folder, SMOKE)
+    monkeypatch.setattr(references, "profile_named", lambda name: replace(SMOKE, iterations=1))
+    folder = tmp_path / "models" / "speech"
+    train(of_people(klatt, "elsewhere"), folder, replace(SMOKE, iterations=2))
     return folder
 
 
 def test_real_speech_uses_the_flow_that_never_met_its_test_speakers(klatt, met):
-    people = replace(
-        klatt,
-        name="people",
-        table=klatt.table.assign(corpus="people"),
-        sounds={"people": klatt.sounds["klatt"]},
-    )
-    assert reference_model(people, "smoke", models=met.parent)[1] == met
-    assert len(new_speakers(json.loads((met / "config.json").read_text()), people)) == len(people)
-    assert reference_model(klatt, "smoke", models=met.parent)[1].name == "smoke-klatt"  # made, not spoken
-    same = replace(
-        people, table=klatt.table.assign(corpus="elsewhere"), sounds={"elsewhere": klatt.sounds["klatt"]}
-    )
-    assert reference_model(same, "smoke", models=met.parent)[1] == met  # it left these test speakers out, too
-    left = new_speakers(json.loads((met / "config.json").read_text()), same)
-    assert set(left.table.split) == {"test"}
-    mixed = replace(same, table=same.table.assign(split="test"))
+    config, people = read_config(met), of_people(klatt, "people")
+    assert reference_model(people, models=met.parent)[1] == met
+    assert len(new_speakers(config, people)) == len(people)
+    same = of_people(klatt, "elsewhere")
+    assert reference_model(same, models=met.parent)[1] == met  # it left these test speakers out, too
+    assert set(new_speakers(config, same).table.split) == {"test"}
+    mixed = of_people(klatt, "elsewhere", split="test")
     with pytest.raises(InputError, match="no train speakers"):  # so it would have to train
-        reference_model(mixed, "smoke", models=met.parent)
+        reference_model(mixed, models=met.parent)
+
+
+def test_another_profile_or_kind_of_speech_is_trained(klatt, met):
+    """Flows of speech are not for synthetic speech, nor for a study of another size."""
+    people, built = of_people(klatt, "people"), build_folder() / "models"
+    assert reference_model(people, "smoke", models=met.parent)[1] == built / "smoke-people"
+    assert reference_model(klatt, models=met.parent)[1] == built / "cpu-klatt"  # made, not spoken
+    shutil.copytree(met, met.with_name("klatt"))
+    assert reference_model(klatt, models=met.parent)[1] == met.with_name("klatt")
+
+
+def test_who_was_met_in_a_part_of_a_corpus_is_not_new_in_the_whole(klatt):
+    """``timit-sample`` is in ``timit``, and a joined corpus has its parts' speakers."""
+    ann, bob, *_ = sorted(klatt.table.speaker.unique())
+    config = {"corpus": "librispeech+timit-sample", "speakers": {"train": [ann], "valid": [bob]}}
+    for name in ("timit", "timit-sample", "librispeech"):
+        left = set(new_speakers(config, of_people(klatt, name)).table.speaker)
+        assert left == {*klatt.table.speaker} - {ann, bob}
+    assert len(new_speakers(config, klatt)) == len(klatt)
 
 
 def test_recipes(klatt, monkeypatch):
-    with pytest.raises(InputError, match="no reference model 'cpu-martian'; there are speech, "):
-        recipe_named("cpu-martian")
-    assert recipe_named("cpu-speech-crop").settings().glow.frames == 64
-    assert recipe_named("cpu-speech-noise").settings().noise_db
-    assert replace(RECIPES["cpu-klatt"], iterations=7).settings().iterations == 7
-    monkeypatch.setattr(references, "load_corpus", lambda *given: klatt)
-    assert RECIPES["cpu-klatt"].speech().fingerprint == klatt.fingerprint
-    half = replace(RECIPES["cpu-klatt"], share=0.5).speech().split
-    assert half["train"].table.speaker.nunique() == klatt.split["train"].table.speaker.nunique() / 2
-    assert len(half["test"]) == len(klatt.split["test"])
-    quarter = replace(RECIPES["cpu-klatt"], share=0.25).speech().split["train"]
-    assert set(quarter.table.speaker) <= set(half["train"].table.speaker)
+    with pytest.raises(InputError, match="no reference model 'martian'; there are speech, "):
+        recipe_named("martian")
+    assert recipe_named("speech-noise").settings().noise_db and RECIPES["speech-noise"].start_from == "speech"
+    assert recipe_named("speech-padded").settings().glow.frames == 288
+    settings = recipe_named("speech").settings()
+    assert (settings.iterations, settings.snapshots) == (37_500, (50_000, 100_000))
+    assert replace(settings, iterations=1, snapshots=()) == replace(PROFILES["vowel"], iterations=1)
+    assert recipe_named("paper-speech").settings() == PROFILES["paper"]
+    table = klatt.table.copy()
+    table.loc[0, "end"] = table.start[0] + 100  # 6 ms
+    monkeypatch.setattr(references, "load_corpus", lambda *given: replace(klatt, table=table))
+    speech = recipe_named("klatt").speech()
+    assert len(speech) == len(klatt) - 1 and speech.left_out.reason.iloc[-1] == "shorter than 12.5 ms"
 
 
-def test_every_speaker_is_a_test_speaker_once(klatt):
-    folds = [klatt.fold(number) for number in (1, 2, 3, 4)]
-    tested = [set(fold.split["test"].table.speaker) for fold in folds]
-    assert sum(map(len, tested)) == len(set().union(*tested)) == klatt.table.speaker.nunique()
-    for fold in folds:
-        parts = {name: set(part.table.speaker) for name, part in fold.split.items()}
-        assert sum(map(len, parts.values())) == klatt.table.speaker.nunique() and all(parts.values())
-        sexes = fold.table.groupby("split").sex.nunique()
-        assert (sexes == 2).all()
-    assert len({fold.fingerprint for fold in folds}) == 4
-    with pytest.raises(InputError, match="fold 5 of 4: klatt has 4 speakers of sex f"):
-        klatt.fold(5)
+def test_nobody_estimates_directions_and_fits_judges(klatt):
+    train = klatt.split["train"]
+    parts = [set(part.table.speaker) for part in (direction_speakers(klatt), judge_speakers(klatt))]
+    assert all(parts) and not parts[0] & parts[1] and parts[0] | parts[1] == set(train.table.speaker)
+    for part in (direction_speakers(klatt), judge_speakers(klatt)):
+        assert (
+            part.table.sex.nunique() == 2 and len(part) == train.table.speaker.isin(part.table.speaker).sum()
+        )
+    one_vowel = direction_speakers(klatt.filter(phone="aa"))  # who is chosen does not depend on tokens
+    assert set(one_vowel.table.speaker) == parts[0]

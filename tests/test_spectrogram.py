@@ -9,7 +9,7 @@ from vowelflow import spectrogram as sp
 from vowelflow.audio import griffin_lim, magnitude, phases_at, to_audio
 from vowelflow.base import InputError
 from vowelflow.noise import _one_voice, add_noise
-from vowelstudy import judges
+from vowelstudy import measures
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,9 @@ def few(klatt):
 
 @pytest.fixture(scope="module")
 def made(few):
-    return sp.images(few), sp.phases(few), sp.peaks(few), sp.frame_count(few)
+    """Padded pictures."""
+    parts = [make(few, observation="padded") for make in (sp.images, sp.phases, sp.peaks)]
+    return *parts, sp.frame_count(few)
 
 
 def test_pictures_are_decibels_below_the_peak_and_padding_is_silence(few, made):
@@ -46,7 +48,7 @@ def test_spectrum_equals_librosa_on_the_recording_around_the_segment(few, made):
 def error_db(few, k, picture, made):
     back = to_audio(picture, made[1][k], made[2][k], made[3][k])
     assert len(back) == 16 * made[3][k]
-    return judges.error_db(few.sound(k), back)
+    return measures.error_db(few.sound(k), back)
 
 
 def test_true_phase_gives_the_segment_back(few, made):
@@ -60,7 +62,7 @@ def test_eight_bits_give_it_back_nearly(few, made):
 
 
 def test_batches_stream_what_images_holds(few, made):
-    parts = list(sp.batches(few, batch=4))
+    parts = list(sp.batches(few, batch=4, observation="padded"))
     assert [len(pictures) for pictures, _ in parts] == [4, 4, 2]
     assert torch.equal(torch.cat([pictures for pictures, _ in parts]), made[0])
     assert torch.equal(torch.cat([peaks for _, peaks in parts]), made[2])
@@ -77,7 +79,7 @@ def test_streaming_needs_no_more_memory_for_more_segments(klatt):
         )
 
     many = klatt.take(np.arange(2000) % len(klatt))
-    stream = sp.batches(many)
+    stream = sp.batches(many, observation="padded")
     next(stream)
     before = most = anonymous_mb()
     for _ in stream:
@@ -111,9 +113,11 @@ def test_griffin_lim_fits_the_magnitudes_and_repeats(made):
 def test_silence_is_an_empty_picture(few):
     import dataclasses
 
-    hush = dataclasses.replace(few.take([0]), sounds={"klatt": [np.zeros(2000, np.float32)] * 99})
-    assert (sp.images(hush) == 0).all() and (sp.peaks(hush) == 0).all()
-    assert (to_audio(sp.images(hush)[0], torch.zeros(257, 288)) == 0).all()
+    hush = dataclasses.replace(few.take([0]), sounds={"klatt": [np.zeros(4000, np.float32)] * 99})
+    for one in sp.OBSERVATIONS.values():
+        (picture,), (peak,) = sp.images(hush, observation=one), sp.peaks(hush, observation=one)
+        assert (picture == 0).all() and peak == 0
+        assert (to_audio(picture, torch.zeros(one.bins, one.frames), duration=0.1) == 0).all()
 
 
 @pytest.mark.parametrize("snr", [20, 0])
@@ -170,12 +174,17 @@ def test_noise_gets_the_length_of_the_segment(few):
     assert torch.equal(images, sp.images(few))
 
 
-def test_the_middle_of_pictures_is_so_many_columns_from_its_start():
-    pictures = torch.arange(288.0).expand(2, 1, 288, 288)
-    cut = sp.central(pictures, [3, 100], 64)
-    assert cut.shape == (2, 1, 288, 64)
-    assert cut[0, 0, 0].tolist() == list(range(3, 67)) and cut[1, 0, 5, 0] == 100
-    assert sp.central(pictures, [0, 0], 288) is pictures
+def test_a_padded_picture_takes_its_duration_for_its_frames(few, made):
+    """A duration that is no whole number of frames is rounded up, as ``frame_count`` does."""
+    pictures, phases, peaks, frames = made
+    k = next(k for k in range(len(few)) if len(few.sound(k)) % 16)
+    given = pictures[k], phases[k], peaks[k]
+    assert np.array_equal(to_audio(*given, duration=seconds(few, k)), to_audio(*given, frames[k]))
+    ways = {"duration": seconds(few, k)}, {"frames": frames[k]}
+    one, other = (griffin_lim(pictures[k], peaks[k], iterations=2, **way) for way in ways)
+    assert np.array_equal(one, other) and len(one) == 16 * frames[k]
+    with pytest.raises(InputError, match="frames are 1 to 288, not 289"):
+        to_audio(*given, duration=0.2881)
 
 
 def test_griffin_lim_takes_the_longest_picture_and_a_silent_one(made):
@@ -192,9 +201,7 @@ def test_every_voice_of_babble_is_as_loud(klatt):
 
 @pytest.fixture(scope="module")
 def even(few):
-    return tuple(make(few, observation="vowel") for make in (sp.images, sp.peaks)) + (
-        sp.phases(few, observation="vowel"),
-    )
+    return sp.images(few), sp.peaks(few), sp.phases(few)  # ``vowel`` pictures unless others are asked for
 
 
 def seconds(corpus, k):
@@ -207,7 +214,7 @@ def test_vowel_pictures_have_no_padding_and_true_phase_gives_the_segment_back(fe
     assert pictures.amax((1, 2, 3)).eq(1).all() and (pictures[..., -1] > 0).any((1, 2)).all()
     for k in range(len(few)):
         back = to_audio(pictures[k], phases[k], peaks[k], duration=seconds(few, k))
-        assert len(back) == len(few.sound(k)) and judges.error_db(few.sound(k), back) < -60
+        assert len(back) == len(few.sound(k)) and measures.error_db(few.sound(k), back) < -60
 
 
 def test_vowel_frames_are_centred_in_equal_shares_of_the_segment(few, even):
@@ -267,7 +274,7 @@ def test_what_an_observation_cannot_see_is_refused_or_left_out(few):
     with pytest.raises(InputError, match=r"lasts 6.2 ms; 'vowel' takes 12.5 to 1000 ms"):
         sp.images(odd, observation="vowel")
     with pytest.raises(InputError, match=r"lasts 312.5 ms; 'padded' takes"):
-        sp.phases(odd)
+        sp.phases(odd, observation="padded")
     left = sp.usable(odd, "vowel")
     assert len(left) == 9 and left.left_out.iloc[-1].to_dict() | {} == {
         "corpus": "klatt", "reason": "shorter than 12.5 ms", "phone": table.phone[0], "sex": table.sex[0], "count": 1,
@@ -301,7 +308,9 @@ def test_real_segments_come_back_from_vowel_pictures(variable):
     )
     parts = [make(chosen, observation="vowel") for make in (sp.images, sp.phases, sp.peaks)]
     errors = [
-        judges.error_db(chosen.sound(k), to_audio(*(part[k] for part in parts), duration=seconds(chosen, k)))
+        measures.error_db(
+            chosen.sound(k), to_audio(*(part[k] for part in parts), duration=seconds(chosen, k))
+        )
         for k in range(len(chosen))
     ]
     assert np.median(errors) < -60 and max(errors) < -38

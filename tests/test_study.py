@@ -159,15 +159,15 @@ def test_a_known_repository_gives_buttons_and_an_unknown_one_none(tmp_path):
 
 
 def test_what_a_corpus_says_of_itself_is_text(klatt, tmp_path):
-    from vowelstudy import figures
-    from vowelstudy import tables as verdicts
+    from vowelstudy import figures, tables
 
     hostile = "<script>alert(1)</script>"
     origin = {"corpus": hostile, "profile": "cpu", "licence": hostile}
     footer = settings(tmp_path, [origin])["html"]["extra_footer"]
-    row = {"part": hostile, "metric": "m", "better": "more", "margin": 1, "n": 1, "clusters": 1, "method": hostile,
-           "estimate": 1.0, "interval": [0.0, 2.0], "baselines": {}, "beside": {}, "verdict": "holds", "reason": hostile, "primary": True}  # fmt: skip
-    shown = verdicts.show({"findings": [row]}).data
+    row = {"part": hostile, "metric": "m", "better": "more", "margin": 1, "n": 1, "speakers": 1, "method": hostile, "question": "effect",
+           "estimate": 1.0, "interval": [0.0, 2.0], "baselines": {}, "beside": {}, "judges": {hostile: 1.0}, "seeds": {},
+           "answer": "reproduced", "reason": hostile, "primary": True}  # fmt: skip
+    shown = tables.show({"findings": [row]}).data
     banner = figures.banner(replace(klatt, name=hostile, note=hostile, licence=hostile)).data
     for text in (footer, shown, banner):
         assert "<script>" not in text and "&lt;script&gt;" in text

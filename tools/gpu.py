@@ -29,9 +29,7 @@ from vowelflow.glow import Glow, GlowConfig, through
 from vowelflow.initialise import fit_last_prior, initialise
 from vowelflow.spectrogram import (
     OBSERVATIONS,
-    central,
     faster,
-    frames_in,
     observation_of,
     pictures_of,
     quantize,
@@ -130,7 +128,6 @@ class Pictures:
         else:
             cut = [wave[: len(wave) - 16 * (end // 16)] for wave, end in zip(waves, ends)]
             pictures, _ = pictures_of(cut)
-            pictures = central(pictures, (frames_in(samples) - self.seen.frames) // 2, self.seen.frames)
         levels = quantize(pictures)
         return (levels + torch.rand(levels.shape, device=levels.device)) / 256
 

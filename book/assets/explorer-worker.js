@@ -54,7 +54,7 @@ async function load(base) {
     phases: new Int8Array(file["phases.bin"]),
     check: new Uint8Array(file["check.bin"]),
   };
-  tools = transformer(about.sound);
+  tools = transformer(about.sound, about.picture);
   postMessage({ kind: "starting" });
   const device = await start(base, file["decode.onnx"]);
   postMessage({ kind: "ready", about, device });
@@ -145,7 +145,7 @@ async function decode(vector) {
 // ---- sound
 
 // Short-time transforms of one window length, as the package does them.
-function transformer({ fft, hop, window, lead }) {
+function transformer({ fft, window }, { bins, frames }) {
   const lift = (fft - window) / 2;
   const hann = Float64Array.from({ length: fft }, (_, k) =>
     k < lift || k >= lift + window ? 0 : 0.5 - 0.5 * Math.cos((2 * Math.PI * (k - lift)) / window));
@@ -188,71 +188,77 @@ function transformer({ fft, hop, window, lead }) {
     }
   }
 
-  // Magnitudes and phases (bins x columns) of so many frames -> samples, all that frames see.
-  function added(magnitudes, angles, columns, frames) {
-    const length = fft + hop * (frames - 1);
-    const sum = new Float64Array(length);
-    const weight = new Float64Array(length);
-    for (let frame = 0; frame < frames; frame++) {
-      for (let bin = 0; bin <= fft / 2; bin++) {
-        const place = bin * columns + frame;
-        const re = magnitudes[place] * Math.cos(angles[place]);
-        const im = bin % (fft / 2) ? magnitudes[place] * Math.sin(angles[place]) : 0;
-        real[bin] = re;
-        imaginary[bin] = im;
-        if (bin % (fft / 2)) {
-          real[fft - bin] = re;
-          imaginary[fft - bin] = -im;
+  // What points outside the window would be if a bin at 8 kHz of value 1 were added.
+  const highest = Float64Array.from({ length: fft }, (_, k) => (k % 2 ? -1 : 1));
+  const outside = hann.reduce((count, value) => count + (value === 0), 0);
+
+  // Centres of the frames, spread evenly over so many samples.
+  const centres = (samples) => Array.from({ length: frames }, (_, k) => Math.floor(((k + 0.5) * samples) / frames));
+
+  // Magnitudes and phases (bins x frames) -> so many samples, by weighted overlap-add.
+  function added(magnitudes, angles, samples) {
+    const sum = new Float64Array(samples + 2 * fft);
+    const weight = new Float64Array(samples + 2 * fft);
+    centres(samples).forEach((centre, frame) => {
+      real.fill(0);
+      imaginary.fill(0);
+      for (let bin = 0; bin < bins; bin++) {
+        const place = bin * frames + frame;
+        real[bin] = magnitudes[place] * Math.cos(angles[place]);
+        imaginary[bin] = bin ? magnitudes[place] * Math.sin(angles[place]) : 0;
+        if (bin) {
+          real[fft - bin] = real[bin];
+          imaginary[fft - bin] = -imaginary[bin];
         }
       }
       transform(1);
+      let left = 0; // the bin at 8 kHz is the one that best makes the points outside the window vanish
+      for (let k = 0; k < fft; k++) if (hann[k] === 0) left += real[k] * highest[k];
       for (let k = 0; k < fft; k++) {
-        sum[frame * hop + k] += (real[k] / fft) * hann[k];
-        weight[frame * hop + k] += hann[k] ** 2;
+        sum[centre + k] += ((real[k] - (left / outside) * highest[k]) / fft) * hann[k];
+        weight[centre + k] += hann[k] ** 2;
       }
-    }
-    for (let k = 0; k < length; k++) sum[k] /= weight[k] > 1e-9 ? weight[k] : 1;
-    return sum;
+    });
+    return Float64Array.from({ length: samples }, (_, k) => sum[fft / 2 + k] / weight[fft / 2 + k]);
   }
 
-  // Phases (bins x columns) of a sound, written into angles.
-  function measured(sound, angles, columns, frames) {
-    for (let frame = 0; frame < frames; frame++) {
+  // Phases (bins x frames) of a sound, written into angles.
+  function measured(sound, angles) {
+    centres(sound.length).forEach((centre, frame) => {
       for (let k = 0; k < fft; k++) {
-        real[k] = sound[frame * hop + k] * hann[k];
+        real[k] = (sound[centre - fft / 2 + k] || 0) * hann[k];
         imaginary[k] = 0;
       }
       transform(-1);
-      for (let bin = 0; bin <= fft / 2; bin++) angles[bin * columns + frame] = Math.atan2(imaginary[bin], real[bin]);
-    }
+      for (let bin = 0; bin < bins; bin++) angles[bin * frames + frame] = Math.atan2(imaginary[bin], real[bin]);
+    });
   }
 
-  return { added, measured, inside: (sound, frames) => sound.slice(lead, lead + hop * frames) };
+  return { added, measured };
 }
 
 function sound(state, picture) {
-  const { bins, frames: columns, floor_db: floor } = about.picture;
+  const { bins, frames, floor_db: floor } = about.picture;
   const invented = state.start < 0 || !state.truePhase;
-  let frames = state.start < 0 ? columns : about.tokens[state.start].frames;
-  if (state.between) frames = Math.max(frames, about.tokens[state.other].frames);
-  const magnitudes = new Float64Array(bins * columns);
+  const samples = state.start < 0 ? about.sound.samples : about.tokens[state.start].samples;
+  const magnitudes = new Float64Array(bins * frames);
   for (let place = 0; place < magnitudes.length; place++) {
     const level = Math.min(Math.max(picture[place], 0), 1);
     magnitudes[place] = level > 0 ? 10 ** (((level - 1) * floor) / 20) : 0;
   }
-  const angles = new Float64Array(bins * columns);
+  const angles = new Float64Array(bins * frames);
   if (invented) {
     const draw = new Float32Array(angles.length);
     random(draw, 1, 10);
     angles.set(draw);
     for (let round = 0; round < 12; round++) { // Griffin and Lim 1984
-      tools.measured(tools.added(magnitudes, angles, columns, frames), angles, columns, frames);
+      tools.measured(tools.added(magnitudes, angles, samples), angles);
     }
   } else {
-    const own = tensors.phases.subarray(state.start * bins * columns);
+    const own = tensors.phases.subarray(state.start * bins * frames);
     for (let place = 0; place < angles.length; place++) angles[place] = (own[place] * Math.PI) / 127;
   }
-  return Float32Array.from(tools.inside(tools.added(magnitudes, angles, columns, frames), frames));
+  return Float32Array.from(tools.added(magnitudes, angles, samples));
 }
 
 // ---- messages

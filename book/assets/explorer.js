@@ -137,8 +137,8 @@ function draw(canvas, picture) {
   pen.imageSmoothingEnabled = false;
   pen.drawImage(small, left, top, wide, tall);
   Object.assign(pen, { fillStyle: style.color, strokeStyle: style.color, font: "12px sans-serif", textAlign: "center" });
-  for (let ms = 0; ms <= frames; ms += 100) pen.fillText(ms, left + (wide * ms) / frames, height - bottom + 14);
-  pen.fillText("time, ms", left + wide / 2, height - 4);
+  for (let percent = 0; percent <= 100; percent += 25) pen.fillText(percent, left + (wide * percent) / 100, height - bottom + 14);
+  pen.fillText("time, % of the duration", left + wide / 2, height - 4);
   pen.textAlign = "right";
   for (let hertz = 0; hertz <= about.sound.rate / 2; hertz += 2000) {
     pen.fillText(hertz, left - 4, top + tall * (1 - hertz / (about.sound.rate / 2)) + 4);

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn.functional import pad
 
-from .base import FFT, HOP, LEAD, RATE, InputError
+from .base import FFT, HOP, LEAD, RATE, InputError, frames_in
 from .spectrogram import BINS, FLOOR_DB, VOWEL, hann, observation_of, stft
 
 MOMENTUM = 0.99  # of Griffin-Lim, as in librosa
@@ -46,7 +46,7 @@ def to_audio(
         phase: ``(bins, frames)`` in radians; ``phases_at`` gives those of another duration.
         peak: magnitude of 0 dB.
         frames: 1 ms frames of a padded picture to use; a segment's own count leaves out the padding.
-        duration: of a ``VOWEL`` picture, in seconds.
+        duration: in seconds; a ``VOWEL`` picture needs it, and a padded one may have it instead of ``frames``.
 
     Raises:
         InputError: other shapes, a peak that is no magnitude, or a length that the observation does not have.
@@ -91,15 +91,17 @@ def _checked_centres(
         raise InputError(f"give one picture, not {tuple(shape)}")
     if not 0 <= peak < np.inf:
         raise InputError(f"a peak is a magnitude, 0 or more, not {peak}")
+    samples = round(RATE * duration) if duration is not None and np.isfinite(duration) else -1
     if observation.even:
-        samples = round(RATE * duration) if duration is not None and np.isfinite(duration) else -1
         if not observation.fits(samples):
             shortest, longest = observation.shortest / RATE, observation.longest / RATE
             raise InputError(
                 f"a {observation.name} picture lasts {shortest:g} to {longest:g} s, not duration={duration}"
             )
         return observation.centres(samples), samples
-    frames = observation.frames if frames is None else int(frames)
+    if frames is None:
+        frames = observation.frames if duration is None else frames_in(samples)
+    frames = int(frames)
     if not 1 <= frames <= observation.frames:
         raise InputError(f"frames are 1 to {observation.frames}, not {frames}")
     return observation.centres(HOP * frames), HOP * frames

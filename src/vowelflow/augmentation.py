@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from .base import FRAMES, HOP, RATE, frames_in
+from .base import HOP, RATE, frames_in
 from .corpus import Corpus
 from .noise import add_noise
 from .profiles import Profile
-from .spectrogram import central, faster, pictures_of, quantize, vowel_pictures
+from .spectrogram import faster, pictures_of, quantize, vowel_pictures
 
 
 def training_batch(speech: Corpus, profile: Profile, seed: int, step: int, fabric=None) -> torch.Tensor:
@@ -46,15 +46,13 @@ def _vowel_pictures(clips, samples, share, profile: Profile, rng, device) -> tor
 
 
 def _padded_pictures(clips, samples, share, profile: Profile, rng, device) -> torch.Tensor:
-    """Padded pictures, or their middle frames, of segments that end earlier."""
-    frames, counts = profile.glow.frames, frames_in(samples)
+    """Padded pictures of segments that end earlier."""
+    counts = frames_in(samples)
     rng.random(len(samples))  # not used; without it, trained flows would have been trained differently
-    trims = rng.integers(
-        0, np.minimum(counts - (frames if frames < FRAMES else 1), profile.trim), endpoint=True
-    )
+    trims = rng.integers(0, np.minimum(counts - 1, profile.trim), endpoint=True)
     lengths = [len(clip) - HOP * trim for clip, trim in zip(clips, trims[share])]
     waves = [torch.from_numpy(clip[:length]).to(device) for clip, length in zip(clips, lengths)]
-    return central(pictures_of(waves)[0], ((counts - trims - frames) // 2)[share], frames)
+    return pictures_of(waves)[0]
 
 
 def rows_of_step(count: int, batch: int, seed: int, step: int) -> list[int]:

@@ -106,32 +106,6 @@ class Corpus:
         """The segments of a split to evaluate on, without shared sentences."""
         return self.filter(split=split).distinct()
 
-    def fold(self, number: int, of: int = 4, seed: int = 0) -> Corpus:
-        """The same segments, split for fold ``number`` (from 1) of a cross-validation by speaker.
-
-        Each speaker is a test speaker in one of the ``of`` folds. In each fold and sex, one eighth of the
-        speakers (at least one) are valid speakers, and the others train.
-
-        Raises:
-            InputError: there is no such fold, or a sex has fewer speakers than folds.
-        """
-        split = {}
-        for sex, names in _shuffled_speakers(self.table, seed):
-            if not 1 <= number <= of or len(names) < of:
-                raise InputError(f"fold {number} of {of}: {self.name} has {len(names)} speakers of sex {sex}")
-            valid, test = max(round(len(names) / 8), 1), names[number - 1 :: of]
-            others = [name for name in names if name not in test]
-            split |= dict.fromkeys(names, "train") | dict.fromkeys(test, "test")
-            split |= dict.fromkeys(others[:valid], "valid")
-        return replace(self, table=self.table.assign(split=self.table.speaker.map(split)))
-
-    def with_train_share(self, share: float, seed: int = 0) -> Corpus:
-        """With this share of the train speakers of each sex, at least one. It is part of any larger share."""
-        train, chosen = self.table.split == "train", []
-        for _, names in _shuffled_speakers(self.table[train], seed):
-            chosen += list(names[: max(round(len(names) * share), 1)])
-        return self.take(np.flatnonzero(~train | self.table.speaker.isin(chosen)))
-
     def draw(self, per_group: int, by: tuple[str, ...] = ("phone", "sex"), seed: int = 0) -> Corpus:
         """A random, balanced subset: up to ``per_group`` segments of each group of the columns ``by``."""
         rng = np.random.default_rng(seed)

@@ -42,33 +42,28 @@ class Profile:
 
 
 VOWEL = Profile(speed=0.05)
-# The study's first flows: smaller, of padded pictures, without tails.
-FIRST_GLOW = GlowConfig(
-    288, 288, ((2, 2),) * 5, 8, (16, 32, 64, 96, 128), prior=0, tail=None, frequency_bias=False, axes=0,
-    last_kernel=3, coupling=2.0,
-)  # fmt: skip
-CPU = Profile(
-    FIRST_GLOW, 24_000, batch=2, learning_rate=3e-3, warmup=400, clip=50.0, average=0.999, eval_pictures=64
+PADDED = replace(VOWEL, speed=0, glow=GlowConfig(
+    288, 288, squeeze=((2, 8), (2, 2), (2, 2), (2, 1), (2, 1), (3, 1), (1, 3), (3, 1)),
+    steps=(8, 8, 8, 8, 4, 4, 4, 4), hidden=(64, 128, 128, 128, 96, 96, 64, 64),
+))  # fmt: skip
+# For tests, and to see whether everything runs.
+SMOKE = replace(
+    VOWEL, glow=GlowConfig(squeeze=((4, 4),) * 2, steps=1, hidden=(4, 4), prior=4, axes=2), iterations=6, batch=2,
+    learning_rate=3e-3, eval_interval=3, eval_pictures=2, autocast=False,
 )  # fmt: skip
 PROFILES = {
     "vowel": VOWEL,
     "vowel-noise": replace(VOWEL, noise_db=(0.0, 20.0)),  # for denoising, section 4.5 of the paper
-    "padded": replace(VOWEL, glow=GlowConfig(
-        288, 288, squeeze=((2, 8), (2, 2), (2, 2), (2, 1), (2, 1), (3, 1), (1, 3), (3, 1)),
-        steps=(8, 8, 8, 8, 4, 4, 4, 4), hidden=(64, 128, 128, 128, 96, 96, 64, 64),
-    ), speed=0),
-    "cpu": CPU,
-    "cpu-noise": replace(CPU, noise_db=(0.0, 20.0)),
-    "cpu-crop": replace(CPU, glow=replace(CPU.glow, frames=64)),  # the middle 64 ms, without padding
-    "smoke": replace(
-        CPU, glow=replace(FIRST_GLOW, squeeze=((2, 2),) * 2, steps=1, hidden=(4, 4)), iterations=6,
-        eval_interval=3, eval_pictures=2, autocast=False,
-    ),
+    "padded": PADDED,
+    "smoke": SMOKE,
+    "smoke-padded": replace(SMOKE, speed=0, glow=replace(SMOKE.glow, side=288, frames=288)),
     # The default shape and optimizer of the implementation that the paper used, as the paper states none. Its
     # schedule (Noam), batch (48), clipping (by value 5, then norm 100) and noise (Gaussian) differ.
     "paper": Profile(
-        replace(FIRST_GLOW, squeeze=((2, 2),) * 3, steps=32, hidden=(512, 512, 512), scale="sigmoid"),
-        iterations=50_000, batch=16, learning_rate=1e-3, checkpoint=4,
+        GlowConfig(
+            288, 288, ((2, 2),) * 3, 32, (512, 512, 512), prior=0, tail=None, frequency_bias=False, axes=0,
+            last_kernel=3, coupling=2.0, scale="sigmoid",
+        ), iterations=50_000, batch=16, learning_rate=1e-3, checkpoint=4,
     ),
 }  # fmt: skip
 

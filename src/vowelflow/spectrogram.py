@@ -67,8 +67,7 @@ class Observation:
 
 VOWEL = Observation("vowel", 256, 96, True, WINDOW // 2, LONGEST)
 PADDED = Observation("padded", SIDE, FRAMES, False, 1, HOP * FRAMES)
-CROP = Observation("crop", SIDE, 64, False, HOP * 63 + 1, HOP * FRAMES)  # a padded picture's middle 64 ms
-OBSERVATIONS = {one.name: one for one in (VOWEL, PADDED, CROP)}
+OBSERVATIONS = {one.name: one for one in (VOWEL, PADDED)}
 
 
 def observation_of(key: str | tuple[int, int] | Observation) -> Observation:
@@ -159,15 +158,6 @@ def faster(speed: float, count: int, rng: np.random.Generator) -> np.ndarray:
     return 2 * np.round(FFT // 2 * (1 + speed * rng.uniform(-1, 1, count))).astype(int)
 
 
-def central(pictures: torch.Tensor, starts, frames: int) -> torch.Tensor:
-    """``frames`` columns of each padded picture from its own start; all 288 columns have no start."""
-    if frames == FRAMES:
-        return pictures
-    return torch.stack(
-        [picture[..., first : first + frames] for picture, first in zip(pictures, map(int, starts))]
-    )
-
-
 def usable(corpus: Corpus, observation: Observation | str) -> Corpus:
     """The segments that are not too short or too long for an observation; ``left_out`` counts the others."""
     observation, samples = observation_of(observation), _samples(corpus)
@@ -215,7 +205,7 @@ def _clips(corpus: Corpus, rows: Sequence[int], noise) -> list[torch.Tensor]:
 
 
 def batches(
-    corpus: Corpus, noise=None, batch: int = 8, device="cpu", observation: Observation | str = PADDED
+    corpus: Corpus, noise=None, batch: int = 8, device="cpu", observation: Observation | str = VOWEL
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Pictures ``(batch, 1, side, frames)`` and peaks ``(batch,)``, ``batch`` segments at a time.
 
@@ -233,22 +223,20 @@ def batches(
         if observation.even:
             yield vowel_pictures(waves, [0] * len(rows), samples[rows])
         else:
-            pictures, peaks = pictures_of(waves)
-            starts = (frames_in(samples[rows]) - observation.frames) // 2
-            yield central(pictures, starts, observation.frames), peaks
+            yield pictures_of(waves)
 
 
-def images(corpus: Corpus, noise=None, observation: Observation | str = PADDED) -> torch.Tensor:
+def images(corpus: Corpus, noise=None, observation: Observation | str = VOWEL) -> torch.Tensor:
     """All pictures, float32 ``(n, 1, side, frames)``, up to 330 KB each; arguments as for ``batches``."""
     return next(batches(corpus, noise, len(corpus), observation=observation))[0]
 
 
-def peaks(corpus: Corpus, observation: Observation | str = PADDED) -> torch.Tensor:
+def peaks(corpus: Corpus, observation: Observation | str = VOWEL) -> torch.Tensor:
     """Largest magnitude of every segment, ``(n,)``: the level that pictures are relative to."""
     return torch.cat([peak for _, peak in batches(corpus, observation=observation)])
 
 
-def phases(corpus: Corpus, noise=None, observation: Observation | str = PADDED) -> torch.Tensor:
+def phases(corpus: Corpus, noise=None, observation: Observation | str = VOWEL) -> torch.Tensor:
     """Phases of all segments in radians, float32 ``(n, bins, frames)``.
 
     After a padded segment's end they are those of its mirror image: a picture made longer stays voiced.

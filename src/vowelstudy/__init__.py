@@ -5,8 +5,9 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules={
-        "baselines", "book", "cards", "discriminator", "evaluation", "evidence", "experiments", "explorer", "figures", "folds", "judges", "links", "methods",
-        "page", "pairs", "protocol", "references", "results", "run", "sounds", "statistics", "tables", "vowel_judge",
+        "acoustics", "baselines", "book", "cards", "detector", "discriminator", "evaluation", "evidence", "experiments", "explorer", "figures", "folds", "judges", "links", "measures",
+        "methods", "page", "pairs", "protocol", "realism", "references", "results", "run", "sounds", "statistics", "tables", "tokens",
+        "vae", "warping",
     },
     submod_attrs={"references": ["reference_model"], "results": ["write_results"]},
 )  # fmt: skip

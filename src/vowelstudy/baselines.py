@@ -10,7 +10,7 @@ import torch
 
 from vowelflow.audio import magnitude
 from vowelflow.glow import LOG_2PI
-from vowelflow.spectrogram import BINS, FLOOR_DB, dequantize
+from vowelflow.spectrogram import FLOOR_DB, dequantize
 
 NOISE = 1 / (256 * math.sqrt(12))  # standard deviation of the dequantization noise
 SHARES = (1e-1, 1e-2, 1e-3, 1e-4)  # shares of a pixel's density that may be uniform
@@ -116,26 +116,30 @@ def _bits(nats: torch.Tensor, size: int) -> torch.Tensor:
     return (8 - nats / math.log(2) / size).float()
 
 
-def spectral_subtraction(pictures: torch.Tensor, noise: np.ndarray, floor: float = 0.01) -> torch.Tensor:
+def spectral_subtraction(
+    pictures: torch.Tensor, noise: np.ndarray, hop: np.ndarray, floor: float = 0.01
+) -> torch.Tensor:
     """Power spectral subtraction (Berouti et al. 1979): subtract twice the noise's mean power.
 
     Args:
-        pictures: noisy pictures ``(n, 1, 288, 288)``.
+        pictures: noisy pictures ``(n, 1, side, frames)``.
         noise: mean power of the noise in each bin ``(n, 257)``, relative to the picture's peak.
+        hop: ms between frames ``(n,)``, which the Wiener filter needs.
         floor: least factor that a magnitude is multiplied by.
     """
     power = magnitude(pictures)[:, 0].numpy() ** 2
-    return _picture_of(pictures, np.maximum(power - 2 * noise[:, :, None], floor**2 * power))
+    noise = noise[:, : power.shape[1], None]
+    return _picture_of(pictures, np.maximum(power - 2 * noise, floor**2 * power))
 
 
-def wiener(pictures: torch.Tensor, noise: np.ndarray, smooth: float = 0.98) -> torch.Tensor:
+def wiener(pictures: torch.Tensor, noise: np.ndarray, hop: np.ndarray, smooth: float = 0.98) -> torch.Tensor:
     """Wiener filter with the decision-directed estimate of the SNR (Ephraim and Malah 1984).
 
     Arguments are as for ``spectral_subtraction``; ``smooth`` is the paper's smoothing factor.
     """
     power = magnitude(pictures)[:, 0].numpy() ** 2
-    after = power / np.maximum(noise[:, :, None], 1e-12)
-    smooth = smooth ** (1 / 8)  # the paper's hop is 8 ms, ours 1 ms
+    after = power / np.maximum(noise[:, : power.shape[1], None], 1e-12)
+    smooth = smooth ** (hop[:, None] / 8)  # the paper's hop is 8 ms
     gain, before = np.empty_like(after), np.maximum(after[..., 0] - 1, 0)
     for frame in range(after.shape[-1]):
         ratio = smooth * before + (1 - smooth) * np.maximum(after[..., frame] - 1, 0)
@@ -145,8 +149,9 @@ def wiener(pictures: torch.Tensor, noise: np.ndarray, smooth: float = 0.98) -> t
 
 
 def _picture_of(pictures: torch.Tensor, power: np.ndarray) -> torch.Tensor:
-    """Pictures with this power ``(n, 257, frames)``, relative to their own peak; pixels of 0 stay 0."""
+    """Pictures with this power ``(n, bins, frames)``, relative to their own peak; pixels of 0 stay 0."""
     levels = 1 + torch.from_numpy(10 * np.log10(np.maximum(power, 1e-12))).float() / FLOOR_DB
     result = pictures.clone()
-    result[:, 0, :BINS] = torch.where(pictures[:, 0, :BINS] > 0, levels.clamp(0, 1), 0.0)
+    bins = levels.shape[1]
+    result[:, 0, :bins] = torch.where(pictures[:, 0, :bins] > 0, levels.clamp(0, 1), 0.0)
     return result

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from datetime import date
-from itertools import chain
 from pathlib import Path
 
 import pandas as pd
 import torch
 from safetensors.torch import load_file
 
-from vowelflow.base import FRAMES, InputError, save_atomically
+from vowelflow.base import InputError, save_atomically
 from vowelflow.checkpoint import file_hash, glow_config, load_model, models_folder
 from vowelflow.corpus import Corpus
 from vowelflow.glow import Glow
@@ -21,21 +19,18 @@ from vowelflow.training import Profile, untrained_flow
 
 from .baselines import LOST
 from .evaluation import (
-    MIDDLE,
     POINTS,
     evenly,
     exactness,
     likelihood,
     memory,
     observation_for,
-    over_speakers,
     samples_beside_real,
     simpler_models,
     stability,
 )
 from .references import new_speakers
 from .results import estimate_text, markdown, read_json, write_json
-from .statistics import interval
 
 PASSES = 5000  # through the flow, at most, for the noise draws of one group of speakers
 FITTED, CHOSEN = 2000, 100  # most train and validation pictures for simpler models: they must fit into memory
@@ -151,86 +146,16 @@ def _cards(models: Path | None) -> dict[str, tuple[dict, dict]]:
     return {file.parent.name: (read_json(file.with_name("config.json")), read_json(file)) for file in files}
 
 
-def reference_table(models: Path | None = None) -> pd.DataFrame:
-    """The flows of padded pictures under ``models/``, one a row; folds of one corpus share a row.
-
-    Bits per dimension with intervals, as text, of each group of speakers; the same in the middle of segments; and of
-    the best simple model on test speakers.
-    """
-    groups, last = {}, ["best simple model", "minutes", "machine"]
-    for flow, (config, metrics) in _cards(models).items():
-        if config.get("observation") != "vowel":
-            name, fold = re.fullmatch(r"(.*?)(-\d)?", flow).groups()
-            groups.setdefault((name, bool(fold)), []).append((config, metrics))
-    rows = {
-        f"{name} ({len(cards)} folds)" if folds else name: _reference_row(*zip(*cards))
-        for (name, folds), cards in groups.items()
-    }
-    table = pd.DataFrame(rows).T.fillna("-")
-    return table.reindex(columns=[*table.columns.difference(last, sort=False), *last])
-
-
-def _reference_row(configs: Sequence[dict], metrics: Sequence[dict]) -> dict[str, str]:
-    groups = [one["bits_per_dim"] for one in metrics]
-    padded = (
-        configs[0]["glow"].get("frames", FRAMES) == FRAMES
-    )  # otherwise a flow of crops, all of them middles
-    row = {"parameters": f"{metrics[0]['parameters']:,}"}
-    for split in [name for name in dict.fromkeys(chain(*groups)) if name != "valid"]:
-        parts = [group.get(split) for group in groups]
-        middle = [part and part.get("middle") for part in parts] if padded else parts
-        row[split] = estimate_text(_pooled(parts)) if padded else "-"
-        row[f"{split}, middle"] = estimate_text(_pooled(middle))
-    rivals = [group["test"]["rivals"] for group in groups if "test" in group]
-    pooled = [_pooled([rival[name] for rival in rivals]) for name in (rivals[0] if rivals else [])]
-    row["best simple model"] = estimate_text(min(pooled, key=lambda one: one["estimate"], default=None))
-    row["minutes"] = f"{sum(config['minutes'] for config in configs):.0f}"
-    return row | {"machine": configs[0]["machine"]}
-
-
-def _pooled(parts: list[dict | None]) -> dict | None:
-    """One result for the speakers of several; a speaker in several of them counts once, with the mean."""
-    if None in parts:
-        return None
-    values = pd.concat([pd.Series(part["speakers"]) for part in parts])
-    return over_speakers(values.groupby(level=0).mean())
-
-
-def vowel_table(models: Path | None = None) -> pd.DataFrame:
-    """The flows of ``VOWEL`` pictures under ``models/``: likelihood of each group of speakers, and AUC of samples."""
+def flow_table(models: Path | None = None) -> pd.DataFrame:
+    """The flows under ``models/``: likelihood of each group of speakers, and AUC of samples."""
     found = {}
-    for name, (config, metrics) in _cards(models).items():
-        if config.get("observation") == "vowel":
-            tables = _tables(metrics)
-            areas = {
-                f"AUC of {kind}": tables["discriminator"].AUC.get(kind, "-") for kind in ("samples", "floor")
-            }
-            found[name] = tables["likelihood"].T[["flow", "flow, kilobits per second"]].assign(**areas)
+    for name, (_, metrics) in _cards(models).items():
+        tables = _tables(metrics)
+        areas = {
+            f"AUC of {kind}": tables["discriminator"].AUC.get(kind, "-") for kind in ("samples", "floor")
+        }
+        found[name] = tables["likelihood"].T[["flow", "flow, kilobits per second"]].assign(**areas)
     return pd.concat(found, names=["flow", "speakers"])
-
-
-def learning_curve(name: str = "cpu-speech", models: Path | None = None) -> pd.DataFrame:
-    """The flow ``name`` and those trained on a quarter and a half of its speech, from their cards.
-
-    Train tokens and speakers; bits per dimension of each group of held-out speakers, as text; and their difference to
-    the flow of all speech, paired by speaker.
-    """
-    cards, rows = _cards(models), {}
-    for share, flow in (("a quarter", f"{name}-quarter"), ("a half", f"{name}-half"), ("all", name)):
-        if flow in cards:
-            config, metrics = cards[flow]
-            row = {
-                "train tokens": config["segments"]["train"],
-                "train speakers": len(config["speakers"]["train"]),
-            }
-            for group, found in metrics["bits_per_dim"].items():
-                if group not in ("train", "valid"):
-                    everything = cards[name][1]["bits_per_dim"][group]
-                    more = interval(pd.Series(found["speakers"]) - pd.Series(everything["speakers"]))
-                    row[group] = estimate_text(found)
-                    row[f"{group}, more than all"] = estimate_text(more) if flow != name else "-"
-            rows[share] = row
-    return pd.DataFrame(rows).T
 
 
 def card_tables(name: str, models: Path | None = None) -> dict[str, pd.DataFrame]:
@@ -264,8 +189,6 @@ def _tables(metrics: dict) -> dict[str, pd.DataFrame]:
 def _likelihood_column(row: dict) -> dict:
     """The likelihood of one group of speakers, as text."""
     bits = {"flow": row, **row["rivals"], "FLAC": row["FLAC"]["bits"]}
-    if "middle" in row:
-        bits["flow, middle"] = row["middle"]
     kilobits = {"flow": row["kilobits"], "FLAC": row["FLAC"]["kilobits"]}
     return {
         **{name: estimate_text(one) for name, one in bits.items()},
@@ -304,8 +227,7 @@ generated from `config.json`, which also lists the speakers, and `metrics.json`.
 
 Bits per dimension: the mean over speakers, with its 95 % t interval if there are at least eight speakers. Sentences that every speaker
 reads are left out. A share of {LOST:g} of the density is uniform over all pictures, so a picture that the flow cannot explain costs 8 bits.
-*Lost tokens* are such pictures; *worst token* is the highest cost without that share. *Middle* is what the flow allocates to the middle
-{MIDDLE} ms of segments that are at least as long.
+*Lost tokens* are such pictures; *worst token* is the highest cost without that share.
 
 {tables["likelihood"]}
 

@@ -123,7 +123,7 @@ _CORPUS = _option("--corpus", metavar="NAME", default="auto", help=f"{_CORPORA};
 _ROOT = _option("--root", metavar="DIR", help=f"folder or saved file; several are joined by {os.pathsep}")
 _VOWELS = _option("--vowels", metavar="LABELS", default="five", help="five (default), all, or labels: aa,iy")
 _SEED = _option("--seed", type=_whole(0, 2**31 - 1), default=0, help="default: 0")
-_PROFILES = ("vowel", "vowel-noise", "padded", "smoke", "cpu", "paper", "cpu-noise", "cpu-crop")
+_PROFILES = ("vowel", "vowel-noise", "padded", "smoke", "smoke-padded", "paper")
 _MODEL = _option("model", metavar="MODEL", help="a name under models/, or a folder with weights")
 
 
@@ -244,7 +244,7 @@ def _corpus(name, root, vowels, save) -> None:
     if save and save.exists() and not zipfile.is_zipfile(save):
         raise InputError(f"{save} is there and no file of clips; give another name")
     print(corpus.summary())
-    medians = vs.judges.vowel_space(corpus).groupby(["phone", "sex"]).median().round(0)
+    medians = vs.measures.vowel_space(corpus).groupby(["phone", "sex"]).median().round(0)
     print(f"\nformants in Hz (Praat, Burg), medians of at most 20 segments\n{medians.to_string()}")
     if save:
         source = corpus.sounds[corpus.name].path
@@ -253,45 +253,50 @@ def _corpus(name, root, vowels, save) -> None:
 
 
 @_command(
-    "test every claim in full: hours; an interrupted run continues", _CORPUS, _ROOT, _SEED,
-    _option("--flow", metavar="MODEL", help="default: the flows that a study of the corpus uses"),
+    "test every claim in full, about an hour for each flow; an interrupted run continues", _CORPUS, _ROOT, _SEED,
+    _option("--flow", metavar="MODEL", help="default: the flow that a study of the corpus uses"),
     _option("--claim", metavar="ID", help="one claim only, by its id in verdicts.json, such as gaussian"),
-    _option("--with-shared", action="store_true", help="add results with sentences that all speakers say"),
+    _option("--with-shared", action="store_true", help="with sentences that all speakers say, reported beside"),
+    _option(
+        "--own-directions", action="store_true",
+        help="with directions from other speakers of the same corpus, reported beside",
+    ),
 )  # fmt: skip
-def _evidence(corpus, root, seed, flow, claim, with_shared) -> None:
+def _evidence(corpus, root, seed, flow, claim, with_shared, own_directions) -> None:
     if claim:
         vs.experiments.claim_named(claim)  # an unknown one is reported before anything is read
     speech = vf.readers.load_corpus(corpus, root)
     print(speech.summary(), flush=True)
-    for name in [flow] if flow else vs.references.flows_of(speech, seed=seed):
-        print(f"\nthe flow: {name}", flush=True)
-        setting = vs.folds.open_setting(speech, name, vs.protocol.FULL, seed, root, with_shared)
-        vs.evidence.run_all(setting, claim)
-        verdicts = vs.tables.write_verdicts(vs.evidence.results_folder(speech, setting.flow))
-        print(f"verdicts: {verdicts}")
+    name = flow or vs.references.reference_model(speech, seed=seed)[1]
+    setting = vs.folds.open_setting(speech, name, vs.protocol.FULL, seed, root, with_shared, own_directions)
+    print(f"\nthe flow: {setting.flow}; directions from {setting.source}", flush=True)
+    suffix = vs.evidence.WITH_SHARED * with_shared + vs.evidence.OWN_DIRECTIONS * own_directions
+    vs.evidence.run_all(setting, claim, suffix=suffix + f"{vs.evidence.OTHER_SEED}{seed}" * (seed != 0))
+    main = vs.evidence.results_folder(speech, setting.flow.split("-seed-")[0])
+    if main.is_dir():
+        print(f"verdicts: {vs.tables.write_verdicts(main)}")
     vs.tables.renew_readme(repository())
     print("README.md and results/verdicts.svg are up to date")
 
 
 @_command(
-    "fit the judge of vowels on speech that no test uses",
+    "fit the judges of vowels and sex on speech that no test uses",
     _option("corpus", metavar="NAME", help="librispeech, for real speech; or klatt"), _ROOT,
-    _option("--out", type=Path, metavar="FILE", help="default: replace the judge under models/"),
-    name="listener",
+    _option("--out", type=Path, metavar="FILE", help="default: replace the judges under models/"),
 )  # fmt: skip
-def _fit_judge(corpus, root, out) -> None:
-    speech = vf.readers.load_corpus(corpus, root)
+def _judges(corpus, root, out) -> None:
+    speech = vf.readers.load_corpus(corpus, root, "five" if corpus == "klatt" else "all")
     if speech.name not in ("klatt", "librispeech") and not out:
         raise InputError(
-            f"the study tests {speech.name}, so its judge must not learn it; name another place with --out"
+            f"the study tests {speech.name}, so its judges must not learn it; name another place with --out"
         )
     kind = "klatt" if speech.name == "klatt" else "speech"
-    path = out or vf.checkpoint.models_folder() / f"listener-{kind}.safetensors"
+    path = out or vf.checkpoint.models_folder() / f"judges-{kind}.safetensors"
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    found = vs.vowel_judge.fit_judge(speech)
+    found = vs.judges.fit_judges(speech)
     found.save(path)
-    print(f"{path}: right on {found.about['accuracy']} of test speakers' tokens")
+    print(f"{path}: accuracy on test speakers' tokens {found.about['accuracy']}")
 
 
 @_command(

@@ -1,8 +1,9 @@
-"""Discriminator: can a small network tell a method's pictures from real ones?
+"""Discriminators: can a classifier tell a method's pictures from real ones?
 
-Its area under the ROC curve (AUC) is 0.5 for pictures that it cannot tell from real ones, and 1 for pictures that it
-always recognises. The result is only as good as its controls: real tokens of other speakers must come out near 0.5;
-noise, blurred and upside-down tokens near 1. ``controls`` makes these.
+There are two kinds: a small network on pictures, and boosted trees on acoustic measurements. The area under the ROC
+curve (AUC) is 0.5 for pictures that cannot be told from real ones, and 1 for pictures that are always recognised. The
+result is only as good as its controls: real tokens of other speakers must come out near 0.5; noise, blurred and
+upside-down tokens near 1. ``controls`` makes these.
 """
 
 from __future__ import annotations
@@ -10,14 +11,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from vowelflow.spectrogram import quantize, restore
 
+from .acoustics import CEILING, measurements
+
 POOL = 4  # pixels averaged on each axis: formants, tilt, timing and the harmonics of high voices remain
-STEPS, BATCH = 190, 64
+STEPS, FEWEST, EPOCHS, BATCH = 190, 40, 30, 64  # steps of a fit: so many epochs, within these limits
+TREES = 150
 FITS = 5
 
 
@@ -58,6 +63,30 @@ def auc(
     Returns:
         ``auc``, the mean over fits, and ``fits``, the AUC of each.
     """
+    return _over_fits(_one_fit, real, speakers, made, makers, seed, fits)
+
+
+def tree_auc(
+    real: pd.DataFrame, speakers: np.ndarray, made: pd.DataFrame, makers: np.ndarray | None = None,
+    seed: int = 0, fits: int = FITS,
+) -> dict:  # fmt: skip
+    """As ``auc``, of boosted trees on tables that ``measured`` makes of pictures."""
+    return _over_fits(_one_tree_fit, real, speakers, made, makers, seed, fits)
+
+
+def measured(pictures: torch.Tensor, samples: np.ndarray) -> pd.DataFrame:
+    """Acoustic measurements of pictures for ``tree_auc``, clamped and quantized; all with one formant ceiling.
+
+    Args:
+        samples: duration of each picture ``(n,)``. Pictures that were made from tokens have those of the tokens. Samples of
+            a model have none, and get durations of real tokens at random; the real tokens beside them must then, too,
+            be measured with durations at random, or the mismatch itself would give samples away.
+    """
+    return measurements(_levels(pictures), samples, np.full(len(pictures), CEILING))
+
+
+def _over_fits(one_fit: Callable, real, speakers, made, makers, seed: int, fits: int) -> dict:
+    """Divides speakers, and made pictures without one, into halves, ``fits`` times; fits on one, scores the other."""
     areas = []
     for fit in range(fits):
         rng = np.random.default_rng([seed, fit])
@@ -67,21 +96,51 @@ def auc(
         half = np.arange(len(made)) < len(made) // 2
         fit_real = np.isin(speakers, chosen)
         fit_made = rng.permutation(half) if makers is None else np.isin(makers, chosen)
-        areas.append(_one_fit(real[fit_real], made[fit_made], real[~fit_real], made[~fit_made], seed + fit))
+        areas.append(one_fit(real[fit_real], made[fit_made], real[~fit_real], made[~fit_made], seed + fit))
     return {"auc": float(np.mean(areas)), "fits": areas}
 
 
 def _one_fit(real, made, test_real, test_made, seed: int) -> float:
+    score = _fitted_network(network_inputs(real), network_inputs(made), seed)
+    return _area(score(network_inputs(test_real)), score(network_inputs(test_made)))
+
+
+def _one_tree_fit(real, made, test_real, test_made, seed: int) -> float:
+    score = _fitted_trees(real, made, seed)
+    return _area(score(test_real), score(test_made))
+
+
+def _area(real: np.ndarray, made: np.ndarray) -> float:
     from sklearn.metrics import roc_auc_score
 
+    return float(roc_auc_score(np.repeat([1, 0], [len(real), len(made)]), np.concatenate([real, made])))
+
+
+def fit_network(real, made, seed: int) -> Callable:
+    """Fits the network on ``inputs`` of views (see ``realism``); returns a function that scores views, ``(n,)``."""
+    score = _fitted_network(real.inputs, made.inputs, seed)
+    return lambda views: score(views.inputs)
+
+
+def fit_trees(real, made, seed: int) -> Callable:
+    """Fits the trees on ``acoustics`` of views (see ``realism``); returns a function that scores views, ``(n,)``."""
+    score = _fitted_trees(real.acoustics, made.acoustics, seed)
+    return lambda views: score(views.acoustics)
+
+
+def _fitted_network(
+    real: torch.Tensor, made: torch.Tensor, seed: int
+) -> Callable[[torch.Tensor], np.ndarray]:
+    """A function of ``network_inputs`` that gives a score to each picture, higher if it seems real."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = SmallCNN().train()
-        pictures = torch.cat([_inputs(real), _inputs(made)])
+        network = SmallCNN().train().to(memory_format=torch.channels_last)
+        pictures = torch.cat([real, made]).contiguous(memory_format=torch.channels_last)
+        steps = min(STEPS, max(FEWEST, EPOCHS * len(pictures) // BATCH))
         labels = torch.cat([torch.ones(len(real)), torch.zeros(len(made))])
         optimizer = torch.optim.AdamW(network.parameters(), 2e-3)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=STEPS)
-        for _ in range(STEPS):
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
+        for _ in range(steps):
             rows = torch.randint(len(pictures), (BATCH,))
             loss = F.binary_cross_entropy_with_logits(network(pictures[rows])[:, 0], labels[rows])
             optimizer.zero_grad()
@@ -89,15 +148,34 @@ def _one_fit(real, made, test_real, test_made, seed: int) -> float:
             optimizer.step()
             schedule.step()
         network.eval()
+
+    def score(inputs: torch.Tensor) -> np.ndarray:
         with torch.no_grad():
-            parts = [*_inputs(test_real).split(256), *_inputs(test_made).split(256)]
-            scores = torch.cat([network(part)[:, 0] for part in parts])
-    return float(roc_auc_score(np.repeat([1, 0], [len(test_real), len(test_made)]), scores.numpy()))
+            return torch.cat([network(part)[:, 0] for part in inputs.split(256)]).numpy()
+
+    return score
 
 
-def _inputs(pictures: torch.Tensor) -> torch.Tensor:
+def _fitted_trees(real: pd.DataFrame, made: pd.DataFrame, seed: int) -> Callable[[pd.DataFrame], np.ndarray]:
+    """A function of ``measured`` tables that gives a score to each row, higher if it seems real."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    trees = HistGradientBoostingClassifier(
+        learning_rate=0.05, max_iter=TREES, max_leaf_nodes=8, min_samples_leaf=10, max_features=0.5,
+        early_stopping=False, random_state=seed,
+    )  # fmt: skip
+    trees.fit(pd.concat([real, made]), np.repeat([1, 0], [len(real), len(made)]))
+    return trees.decision_function
+
+
+def _levels(pictures: torch.Tensor) -> torch.Tensor:
+    """Pictures clamped to [0, 1] and quantized to 256 levels, as real ones are."""
+    return restore(quantize(pictures.clamp(0, 1)))
+
+
+def network_inputs(pictures: torch.Tensor) -> torch.Tensor:
     """The network's inputs: 256 levels, averaged over ``POOL`` x ``POOL`` pixels, roughly standardized."""
-    return 4 * (F.avg_pool2d(restore(quantize(pictures.clamp(0, 1))), POOL) - 0.4)
+    return 4 * (F.avg_pool2d(_levels(pictures), POOL) - 0.4)
 
 
 def controls(real: torch.Tensor, seed: int = 0) -> dict[str, Callable[[int], torch.Tensor]]:

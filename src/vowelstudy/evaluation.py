@@ -13,17 +13,15 @@ import pandas as pd
 import soundfile
 import torch
 
-from vowelflow.base import RATE, frames_in
+from vowelflow.base import RATE
 from vowelflow.convolution import factors, weights_of
 from vowelflow.corpus import Corpus
 from vowelflow.glow import LOG_2PI, Glow
 from vowelflow.latent import direction, line, random_direction
 from vowelflow.spectrogram import (
     FLOOR_DB,
-    PADDED,
     Observation,
     batches,
-    central,
     dequantize,
     images,
     observation_of,
@@ -34,7 +32,6 @@ from .baselines import densities, rescued
 from .discriminator import auc, controls
 from .statistics import interval
 
-MIDDLE = 64  # frames in the middle of a segment, where there is no padding
 POINTS = 11  # on a line between two tokens
 STEP = 3.0  # displacements that a token is moved by
 TOKENS = 10  # tokens that are moved along each direction
@@ -59,24 +56,17 @@ def likelihood(model: Glow, speech: Corpus, draws: int, rivals: dict[str, Callab
     """Bits per dimension of segments: mean over speakers with its interval, ``rescued``, and the value of each speaker.
 
     Also ``kilobits`` per second; ``worst``, the bits of the worst token without the rescue; ``lost``, the tokens
-    above 8 bits; ``FLAC``; ``rivals``, simpler models on the same pictures; and for padded pictures ``middle``, the
-    bits that ``allocation`` gives to the middle 64 ms of segments that are at least as long.
+    above 8 bits; ``FLAC``; and ``rivals``, simpler models on the same pictures.
     """
     size, samples, speakers = (
         model.config.size,
         speech.table.end - speech.table.start,
         speech.table.speaker.to_numpy(),
     )
-    frames, rows = frames_in(samples).to_numpy(), []
+    rows = []
     for pictures, _ in batches(speech, observation=observation_for(model)):
         row = {"flow": model.bits_per_dim(pictures, draws)}
         row |= {name: density(pictures, 0) for name, density in rivals.items()}
-        if observation_for(model) is PADDED:
-            counts, frames = frames[: len(pictures)], frames[len(pictures) :]
-            starts = (counts.clip(MIDDLE) - MIDDLE) // 2
-            middle = central(allocation(model, pictures)[:, None], starts, MIDDLE).mean((1, 2, 3))
-            middle = middle.where(row["flow"] <= 8, 8.0)  # lost pictures cost 8 bits, as in ``rescued``
-            row["middle"] = middle.masked_fill(torch.from_numpy(counts < MIDDLE), math.nan)
         rows.append(pd.DataFrame({name: value.numpy() for name, value in row.items()}))
     tokens = pd.concat(rows, ignore_index=True)
     raw = tokens.flow.to_numpy(copy=True)
@@ -87,8 +77,6 @@ def likelihood(model: Glow, speech: Corpus, draws: int, rivals: dict[str, Callab
         "tokens": len(speech), "draws": draws, "worst": float(raw.max()), "lost": int((raw > 8).sum()),
         "kilobits": over_speakers(kilobits.flow), "FLAC": _flac(speech, size),
     }  # fmt: skip
-    if "middle" in means:
-        found["middle"] = over_speakers(means.middle.dropna())
     return found | {
         "rivals": {
             name: over_speakers(means[name]) | {"kilobits": interval(kilobits[name])} for name in rivals

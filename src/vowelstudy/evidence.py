@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,13 +12,13 @@ from vowelflow.corpus import Corpus
 
 from .experiments import CLAIMS, Claim, claim_named, measure
 from .folds import Setting
+from .judges import load_judges
 from .protocol import PROTOCOLS
 from .results import read_json, write_json
 from .statistics import plain, with_holm
-from .vowel_judge import load_judge
 
-# Names of folders of results that are reported separately end in these.
-WITH_SHARED, OTHER_SEED = "-with-shared", "-seed-"
+# Names of folders of results that are reported beside others end in these.
+WITH_SHARED, OTHER_SEED, OWN_DIRECTIONS = "-with-shared", "-sampling-seed-", "-own-directions"
 
 
 def results_folder(corpus: Corpus, flow: str, home: Path | None = None) -> Path:
@@ -29,27 +30,29 @@ def results_folder(corpus: Corpus, flow: str, home: Path | None = None) -> Path:
     return (home or repository()) / "results" / f"{corpus.name}{own}" / flow
 
 
-def run_all(setting: Setting, only: str | None = None, home: Path | None = None) -> Path:
+def run_all(setting: Setting, only: str | None = None, home: Path | None = None, suffix: str = "") -> Path:
     """Measure every claim, or only one, unless its result is up to date; return the folder of results.
 
-    Each result is written as soon as it is measured, so an interrupted run resumes. Results with the
-    sentences that all speakers read are in a folder that ends in ``WITH_SHARED``, results of a seed other
-    than 0 in one that ends in ``OTHER_SEED`` and the seed.
+    Each result is written as soon as it is measured, so an interrupted run resumes. ``suffix`` tells apart
+    results that are reported beside the main ones.
     """
-    suffix = WITH_SHARED * setting.tokens.with_shared + f"{OTHER_SEED}{setting.seed}" * (setting.seed != 0)
     folder = results_folder(setting.corpus, setting.flow + suffix, home)
-    for claim in [claim_named(only)] if only else CLAIMS.values():
+    claims = [claim_named(only)] if only else list(CLAIMS.values())
+    start, done = time.monotonic(), 0
+    for place, claim in enumerate(claims):
         path = folder / f"{claim.id}.json"
         wanted = plain(setting.provenance() | {"version": claim.version})
         if path.is_file() and read_json(path)["provenance"] == wanted:
             print(f"{claim.id}: already measured", flush=True)
             continue
-        print(f"{claim.id} ...", flush=True)
-        result = measure(claim.id, setting)
+        print(f"[{place + 1}/{len(claims)}] {claim.id} ...", flush=True)
+        result, done = measure(claim.id, setting), done + 1
         write_json(path, result)
         for row in result["findings"]:
-            line = f"  {row['verdict']}: {row['part']} ({row['reason']}), {result['seconds']:.0f} s"
-            print(line, flush=True)
+            print(f"  {row['question']}: {row['answer']}: {row['part']} ({row['reason']})", flush=True)
+        minutes = (time.monotonic() - start) / 60
+        left = minutes / done * (len(claims) - place - 1)
+        print(f"  {result['seconds']:.0f} s; about {left:.0f} minutes left", flush=True)
     return folder
 
 
@@ -61,21 +64,19 @@ def full_results(folder: Path) -> dict[str, dict]:
 
 
 def is_stale(made_by: dict, claim: Claim) -> bool:
-    """Whether a claim's version, protocol, judge or weights have changed since a result was made.
+    """Whether a claim's version, protocol, judges or weights have changed since a result was made.
 
     Weights that are not on this computer count as unchanged.
     """
-    names = [made_by["flow"], *(f"{made_by['flow']}-{fold}" for fold in (1, 2, 3, 4))]
-    files = [model_folder(name) / "model.safetensors" for name in names]
-    here = [file_hash(file) for file in files if file.is_file()]
+    file = model_folder(made_by["flow"]) / "model.safetensors"
     now = {
-        "version": claim.version, "judge": load_judge(made_by["corpus"]).origin,
+        "version": claim.version, "judges": load_judges(made_by["corpus"]).origin,
         "protocol": plain(asdict(PROTOCOLS[made_by["protocol"]["name"]])),
-        "weights": here or made_by["weights"],
+        "weights": file_hash(file) if file.is_file() else made_by["weights"],
     }  # fmt: skip
     return any(made_by[name] != value for name, value in now.items())
 
 
 def all_findings(results: dict[str, dict]) -> list[dict]:
-    """All findings of several results, with Holm's correction over the primary ones."""
+    """All findings of several results, with Holm's correction over the primary ones of each question."""
     return with_holm([row for result in results.values() for row in result["findings"]])

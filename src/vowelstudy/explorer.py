@@ -19,18 +19,20 @@ import soundfile
 import torch
 
 from vowelflow.audio import griffin_lim, to_audio
-from vowelflow.base import FRAMES, LEAD, RATE, InputError, frames_in
+from vowelflow.base import LEAD, RATE, InputError
 from vowelflow.latent import random_code
-from vowelflow.spectrogram import BINS, EXCERPT, FLOOR_DB, phases, pictures_of, spectrum_of
+from vowelflow.spectrogram import BINS, FLOOR_DB, VOWEL, phases, stft, vowel_pictures
 
 from .experiments.denoising import Noisy
-from .experiments.directions import CLASSES, contrast, displacement
+from .experiments.directions import CLASSES, contrast
 from .figures import listening_level
-from .folds import Fold, Setting, Tokens, codes_of
-from .methods import principal
-from .vowel_judge import SHORTEST, features
+from .folds import Fold, Setting
+from .judges import FORMANTS, features_of
+from .methods import flow_method, principal
+from .tokens import Tokens, codes_of
 
 TOKENS = 12  # tokens to start from
+SHORTEST = 480  # samples of a recording, 30 ms
 NOISE_DB = 10  # signal-to-noise ratio of the noisy tokens for the direction of noise
 PAIRS = (("aa", "ae"), ("aa", "iy"), ("aa", "ow"))
 SEX = {"f": "woman", "m": "man"}
@@ -61,7 +63,7 @@ def moves_of(tokens: Tokens, fold: Fold, draws: int, seed: int) -> dict[str, tor
     first three principal directions, which need no labels. Displacements without tokens are left out.
     """
     table, codes = tokens.table.iloc[fold.fit], codes_of(fold.flow, tokens, seed, draws)[fold.fit]
-    found = {}
+    displacement, found = flow_method(fold.flow).displacement, {}
     for pair in PAIRS:
         labels = table.phone.map(dict(zip(pair, CLASSES["phone"])))
         found[f"{pair[0]} to {pair[1]}"] = displacement(codes, contrast(table, "phone", labels))
@@ -117,9 +119,9 @@ class Explorer:
         self.names = names_of(tokens.table.iloc[self.rows])
         self.moves = moves_of(tokens, self.fold, setting.protocol.draws, setting.seed)
         self.codes = codes_of(self.model, tokens, setting.seed)[self.rows]
-        self.frames = tokens.frames[self.rows]
+        self.samples = tokens.samples[self.rows]
         self.phases = phases(tokens.corpus.take(self.rows))
-        self.own: tuple[torch.Tensor, torch.Tensor, int] | None = None  # code, phase, frames of a recording
+        self.own: tuple[torch.Tensor, torch.Tensor, int] | None = None  # code, phase, samples of a recording
 
     @property
     def model(self):
@@ -144,22 +146,23 @@ class Explorer:
             import librosa
 
             wave = librosa.resample(wave, orig_sr=rate, target_sr=RATE)
-        count = int(frames_in(len(wave)))
-        if not SHORTEST <= count <= FRAMES or not np.abs(wave).max() > 0:
+        if not SHORTEST <= len(wave) <= VOWEL.longest or not np.abs(wave).max() > 0:
             length = f"{1000 * len(wave) / RATE:.0f} ms"
-            raise InputError(f"{length}; cut one vowel out, of {SHORTEST} to {FRAMES} ms, that is not silent")
+            limits = f"{1000 * SHORTEST // RATE} to {1000 * VOWEL.longest // RATE} ms"
+            raise InputError(f"{length}; cut one vowel out, of {limits}, that is not silent")
         clip = torch.from_numpy(np.pad(wave, LEAD, "reflect"))
-        picture, _ = pictures_of([clip])
-        spectrum = spectrum_of(torch.from_numpy(np.pad(wave, (LEAD, EXCERPT - LEAD - len(wave)), "reflect")))
-        self.own = self.model.encode(picture, self.setting.seed).flat, spectrum.angle(), count
+        picture, _ = vowel_pictures([clip], [0], [len(wave)])
+        phase = stft(clip, VOWEL.centres(len(wave))).T[: VOWEL.bins].angle()
+        self.own = self.model.encode(picture, self.setting.seed).flat, phase, len(wave)
 
     def start(self, place: Place) -> tuple[torch.Tensor, torch.Tensor | None, int]:
-        """Code ``(1, d)``, phase ``(257, 288)`` or None, and number of frames of the start of a place."""
+        """Code ``(1, d)``, phase ``(256, 96)`` or None, and duration in samples of the start of a place."""
         if place.start == OWN and self.own:
             return self.own
         if place.start is None:
-            return place.temperature * random_code(1, self.model.config.size, place.seed), None, FRAMES
-        return self.codes[[place.start]], self.phases[place.start], int(self.frames[place.start])
+            code = place.temperature * random_code(1, self.model.config.size, place.seed)
+            return code, None, int(np.median(self.samples))
+        return self.codes[[place.start]], self.phases[place.start], int(self.samples[place.start])
 
     def code(self, place: Place) -> torch.Tensor:
         """The code at a place ``(1, d)``."""
@@ -172,27 +175,28 @@ class Explorer:
         return code * factors
 
     def picture(self, place: Place) -> torch.Tensor:
-        """The picture at a place ``(1, 288, 288)``."""
+        """The picture at a place ``(1, 256, 96)``."""
         return self.model.decode(self.code(place))[0]
 
     def sound(self, place: Place, picture: torch.Tensor) -> np.ndarray:
         """The sound of the picture at a place: 16 kHz, at the same level as all sounds of the book."""
-        _, phase, frames = self.start(place)
-        frames = max(frames, int(self.frames[place.other])) if place.between else frames
-        invented = phase is None or not place.true_phase
-        wave = griffin_lim(picture, frames=frames) if invented else to_audio(picture, phase, frames=frames)
-        return listening_level(wave)
+        _, phase, samples = self.start(place)
+        if phase is None or not place.true_phase:
+            return listening_level(griffin_lim(picture, duration=samples / RATE))
+        return listening_level(to_audio(picture, phase, duration=samples / RATE))
 
     def readings(self, place: Place, picture: torch.Tensor) -> dict:
         """Squared norm and bits per dimension, posteriors, formants and formant tracks at a place."""
-        measured = features(picture[None])
+        judges, row = self.setting.judges, self.rows[place.start if place.start not in (None, OWN) else 0]
         clear = picture[None].nan_to_num(0).clamp(0, 1)
+        measured = features_of(clear, [self.start(place)[2]], [self.setting.tokens.ceilings[row]])
+        hertz = np.exp(measured.acoustics.iloc[0][list(FORMANTS.values())])
         return {
             "squared norm / d": self.code(place).square().mean().item(),
             "bits per dimension": self.model.bits_per_dim(clear, draws=1).item(),
-            "vowel": self.setting.judge.posterior(measured, "phone").iloc[0].to_dict(),
-            "sex": self.setting.judge.posterior(measured, "sex").iloc[0].to_dict(),
-            "Hz": dict(zip(("f0", "f1", "f2", "f3"), np.exp(measured[0, -4:]).tolist())),
+            "vowel": judges.posterior(measured, "phone").iloc[0].to_dict(),
+            "sex": judges.posterior(measured, "sex").iloc[0].to_dict(),
+            "Hz": dict(zip(FORMANTS, hertz.tolist())),
             "tracks": formant_tracks(picture, self.start(place)[2]),
         }
 
@@ -212,12 +216,13 @@ class Explorer:
         return Controls(self)
 
 
-def formant_tracks(picture: torch.Tensor, frames: int) -> pd.DataFrame:
+def formant_tracks(picture: torch.Tensor, samples: int) -> pd.DataFrame:
     """Formants in Hz (Praat) every 5 ms of Griffin-Lim's sound of a picture: columns ms, f1, f2, f3."""
     import parselmouth
 
-    sound = parselmouth.Sound(griffin_lim(picture, iterations=16, frames=frames).astype(np.float64), RATE)
-    if sound.duration < 2 * SHORTEST / 1000:
+    wave = griffin_lim(picture, iterations=16, duration=samples / RATE)
+    sound = parselmouth.Sound(wave.astype(np.float64), RATE)
+    if len(wave) < 2 * SHORTEST:
         return pd.DataFrame(columns=["ms", "f1", "f2", "f3"])
     found = sound.to_formant_burg(time_step=0.005, maximum_formant=5500.0)
     times = np.arange(0.015, sound.duration - 0.01, 0.005)
@@ -319,7 +324,9 @@ class Controls:
 
     def _measure(self, place: Place) -> None:
         readings = self.explorer.readings(place, self.now)
-        self.image.value = self._canvas.draw(None, self.now, readings["tracks"])
+        self.image.value = self._canvas.draw(
+            None, self.now, readings["tracks"], self.explorer.start(place)[2]
+        )
         rows = [(name, f"{readings[name]:.2f}") for name in ("squared norm / d", "bits per dimension")]
         rows += [(f"F{k}" if k else "F0", f"{readings['Hz'][f'f{k}']:.0f} Hz") for k in range(4)]
         for factor in ("vowel", "sex"):
@@ -364,21 +371,22 @@ class _Canvas:
         self.canvas, self.lines, self.images = FigureCanvasAgg(self.figure), [], []
         for place, title in enumerate(("before", "after")):
             box = (0.09 + 0.46 * place, 0.18, 0.42, 0.7)
-            axis = self.figure.add_axes(box, title=title, xlabel="time, ms")
-            blank, extent = np.zeros((BINS, FRAMES)), (0, FRAMES, 0, RATE / 2000)
+            axis = self.figure.add_axes(box, title=title, xlabel="time, % of the duration")
+            blank, extent = np.zeros(VOWEL.shape), (0, 100, 0, RATE / 2000)
             limits = {"vmin": -FLOOR_DB, "vmax": 0, "cmap": "magma"}
             self.images.append(axis.imshow(blank, origin="lower", aspect="auto", extent=extent, **limits))
             axis.set_yticks(range(0, 9, 2), labels=None if place == 0 else [""] * 5)
         self.figure.axes[0].set_ylabel("frequency, kHz")
         self.lines = [self.figure.axes[1].plot([], [], "w.", ms=3)[0] for _ in range(3)]
 
-    def draw(self, before, after, tracks: pd.DataFrame | None = None) -> bytes:
+    def draw(self, before, after, tracks: pd.DataFrame | None = None, samples: int = RATE) -> bytes:
         """PNG of two pictures; a picture that is None stays as it was last drawn."""
         for image, picture in zip(self.images, (before, after)):
             if picture is not None:
                 image.set_data(np.clip(picture[0, :BINS], 0, 1) * FLOOR_DB - FLOOR_DB)
         for place, line in enumerate(self.lines, start=1):
-            line.set_data(*(([], []) if tracks is None else (tracks.ms, tracks[f"f{place}"] / 1000)))
+            percent = [] if tracks is None else tracks.ms * RATE / 10 / samples
+            line.set_data(percent, [] if tracks is None else tracks[f"f{place}"] / 1000)
         file = io.BytesIO()
         self.canvas.print_png(file, pil_kwargs={"compress_level": 1})
         return file.getvalue()

@@ -52,15 +52,12 @@ def banner(corpus: Corpus, profile: str = "cpu") -> HTML:
     return HTML(f'<div class="vf-banner" role="note">{text}</div>')
 
 
-def spectrograms(pictures, titles, columns: int = 5, milliseconds: int = FRAMES, row_titles=None):
-    """A grid of pictures with axes in ms and kHz and one colour bar in dB.
+def spectrograms(pictures, titles, columns: int = 5, row_titles=None):
+    """A grid of pictures ``(n, 1, side, frames)`` of 0 to 8 kHz with one colour bar in dB.
 
-    Args:
-        pictures: ``(n, 1, 288, 288)``, clamped to [0, 1]; drawn are the 257 bins from 0 to 8 kHz.
-        titles: one for each picture.
-        milliseconds: the part of the time axis to draw.
+    The time axis is in ms for padded pictures, and in percent of the duration otherwise.
     """
-    pictures = _decibels(pictures)[..., :milliseconds]
+    pictures = _decibels(pictures)
     rows, side = -(-len(pictures) // columns), min(1.75, 7.6 / columns)  # inches that fit a page
     size = side * columns + 0.8, max(side, 1.45) * rows + 0.5
     figure, axes = plt.subplots(rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False)
@@ -72,7 +69,7 @@ def spectrograms(pictures, titles, columns: int = 5, milliseconds: int = FRAMES,
     place = {"xycoords": "axes fraction", "rotation": 90, "va": "center", "ha": "center", "weight": "bold"}
     for axis, name in zip(axes[:, 0], row_titles or []):
         axis.annotate(name.replace(" to ", " to\n"), (-0.42, 0.5), **place)
-    _label(figure)
+    _label(figure, pictures.shape[-1])
     figure.colorbar(drawn, ax=axes, label="dB below the peak", shrink=0.9 if rows < 3 else 0.5)
     return figure
 
@@ -98,7 +95,7 @@ def sample_page(groups: dict[str, np.ndarray], path, columns: int = 24) -> None:
 
 
 def allocation(pictures, maps, titles):
-    """Pictures ``(n, 1, 288, 288)``, and below each the bits of its pixels ``(n, 288, 288)``; a colour bar for each row."""
+    """Pictures ``(n, 1, side, frames)``, and below each the bits of its pixels ``(n, side, frames)``, with colour bars."""
     count = len(titles)
     figure, axes = plt.subplots(
         2, count, figsize=(1.4 * count + 1, 3.6), sharex=True, sharey=True, squeeze=False
@@ -110,23 +107,24 @@ def allocation(pictures, maps, titles):
         figure.colorbar(drawn[-1], ax=row, label=label)
     for axis, title in zip(axes[0], titles):
         axis.set_title(title)
-    _label(figure)
+    _label(figure, bits.shape[-1])
     return figure
 
 
 def _decibels(pictures) -> np.ndarray:
-    """Pictures ``(n, 1, 288, 288)``, clamped, in dB below the peak: the bins from 0 to 8 kHz, ``(n, 257, 288)``."""
+    """Pictures ``(n, 1, side, frames)``, clamped, in dB below the peak: the bins from 0 to 8 kHz."""
     return np.clip(np.asarray(pictures)[:, 0, :BINS], 0, 1) * FLOOR_DB - FLOOR_DB
 
 
-def _label(figure) -> None:
-    figure.supxlabel("time, ms", size=9)
+def _label(figure, frames: int) -> None:
+    figure.supxlabel("time, ms" if frames == FRAMES else "time, % of the duration", size=9)
     figure.supylabel("frequency, kHz", size=9)
 
 
 def _draw(axis, picture, least: float, most: float):
-    """Draw one picture of 0 to 8 kHz with a column for each millisecond."""
-    extent = (0, picture.shape[-1], 0, RATE / 2000)
+    """Draw one picture of 0 to 8 kHz; padded ones have a column for each millisecond."""
+    frames = picture.shape[-1]
+    extent = (0, frames if frames == FRAMES else 100, 0, RATE / 2000)
     limits = {"vmin": least, "vmax": most}
     return axis.imshow(
         picture, origin="lower", aspect="auto", extent=extent, interpolation="nearest", **limits
@@ -271,37 +269,45 @@ def frame_slider(pictures, labels, name: str = "step"):
 
 
 def forest(found: dict[tuple[str, str], list[dict]]):
-    """The primary comparison of every claim with its hardest baseline, in several settings.
+    """Two panels, one for each question: every claim's difference to its hardest baseline.
 
     Args:
         found: rows of ``verdicts.json`` by corpus and flow.
 
-    Shows the difference to the hardest baseline with its interval, in units of the margin: right of 1 the claim beats
-    it. Filled dots are claims that hold, which takes Holm's correction into account.
+    Differences and intervals are in units of the margin: right of 1, the flow is better by the margin. Filled
+    dots are answers *reproduced* and *yes*, which take Holm's correction into account.
     """
     style()
     primary = {setting: [row for row in rows if row["primary"]] for setting, rows in found.items()}
     names = list(dict.fromkeys(row["claim"] for rows in primary.values() for row in rows if row["baselines"]))
-    figure, axis = plt.subplots(figsize=(7, 0.42 * len(names) + 1.3))
-    for place, ((corpus, flow), rows) in enumerate(primary.items()):
-        colour = COLOURS[place % len(COLOURS)]
-        axis.plot([], [], "o", ms=5, color=colour, label=f"{flow} on {corpus}")
-        for row in rows:
-            differences = [
-                one["difference"] for one in row["baselines"].values() if one["difference"]["interval"]
-            ]
-            if not differences:
-                continue
-            hardest = min(differences, key=lambda one: one["interval"][0])
-            middle, low, high = np.array([hardest["estimate"], *hardest["interval"]]) / row["margin"]
-            y = names.index(row["claim"]) + 0.22 * (place - (len(found) - 1) / 2)
-            axis.plot(np.clip([low, high], -WIDEST, WIDEST), [y, y], color=colour, lw=1.6)
-            face = colour if row["verdict"] == "holds" else "white"
-            axis.plot(np.clip(middle, -WIDEST, WIDEST), y, "o", ms=5, color=colour, mfc=face)
-    axis.axvline(0, color="grey", lw=0.8)
-    axis.axvline(1, color="grey", lw=0.8, ls=":")
-    axis.set(yticks=range(len(names)), yticklabels=names, xlim=(-WIDEST * 1.05, WIDEST * 1.05))
-    axis.set_xlabel(f"difference to the hardest baseline, in margins (cut at {WIDEST})")
-    axis.invert_yaxis()
-    figure.legend(loc="outside upper center", ncols=len(found))
+    figure, axes = plt.subplots(1, 2, figsize=(8.4, 0.42 * len(names) + 1.5), sharey=True)
+    titles = {"effect": "is it there? against nulls", "flow": "does it need the flow? against simple methods"}
+    for axis, (question, title) in zip(axes, titles.items()):
+        for place, (setting, rows) in enumerate(primary.items()):
+            colour, shift = COLOURS[place % len(COLOURS)], 0.22 * (place - (len(found) - 1) / 2)
+            label = f"{setting[1]} on {setting[0]}"
+            axis.plot([], [], "o", ms=5, color=colour, label=label)
+            for row in (one for one in rows if one["question"] == question):
+                _forest_row(axis, row, names.index(row["claim"]) + shift, colour)
+        axis.axvline(0, color="grey", lw=0.8)
+        axis.axvline(1, color="grey", lw=0.8, ls=":")
+        axis.set(
+            title=title,
+            xlim=(-WIDEST * 1.05, WIDEST * 1.05),
+            xlabel=f"difference, in margins (cut at {WIDEST})",
+        )
+    axes[0].set(yticks=range(len(names)), yticklabels=names)
+    axes[0].invert_yaxis()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(found))
     return figure
+
+
+def _forest_row(axis, row: dict, y: float, colour) -> None:
+    gaps = [one["difference"] for one in row["baselines"].values() if one["difference"]["interval"]]
+    if not gaps:
+        return
+    smallest = min(gaps, key=lambda one: one["interval"][0])
+    middle, low, high = np.array([smallest["estimate"], *smallest["interval"]]) / row["margin"]
+    axis.plot(np.clip([low, high], -WIDEST, WIDEST), [y, y], color=colour, lw=1.6)
+    face = colour if row["answer"] in ("reproduced", "yes") else "white"
+    axis.plot(np.clip(middle, -WIDEST, WIDEST), y, "o", ms=5, color=colour, mfc=face)

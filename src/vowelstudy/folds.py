@@ -7,87 +7,28 @@ in one fold only.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Sequence
+import os
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
-from safetensors.torch import load_file, save_file
 
-from vowelflow.base import InputError, build_folder, save_atomically
-from vowelflow.checkpoint import file_hash, glow_config, load_model, model_folder
-from vowelflow.corpus import Corpus
+from vowelflow.base import InputError
+from vowelflow.checkpoint import file_hash, load_model, model_folder, read_config
+from vowelflow.corpus import VOWELS, Corpus, join
 from vowelflow.glow import Glow
-from vowelflow.spectrogram import frame_count, images, usable
+from vowelflow.readers import ROOTS, load_corpus
+from vowelflow.spectrogram import observation_of, usable
 from vowelflow.training import Profile, untrained_flow
 
+from .judges import Judges, load_judges
 from .protocol import STUDY, Protocol
-from .references import RECIPES, new_speakers
-from .vowel_judge import VowelJudge, features, load_judge
+from .references import direction_speakers, new_speakers
+from .tokens import Tokens
+from .vae import VAE, load_vae
 
-CODES = 2  # version of cached codes: raise it if the same weights give other codes for the same recordings
 FOLDS = 8  # number of folds, at most, for a flow that was trained on none of the speakers
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """The segments of an experiment and their pictures.
-
-    Attributes:
-        corpus: the segments; ``table`` has their labels.
-        with_shared: whether to evaluate sentences that all speakers read, too.
-        cache: what is costly to compute again: codes by flow, seed and draws, and PCA by fold.
-    """
-
-    corpus: Corpus
-    with_shared: bool = False
-    cache: dict = field(default_factory=dict, repr=False, compare=False)
-
-    def __len__(self) -> int:
-        return len(self.corpus)
-
-    @property
-    def table(self) -> pd.DataFrame:
-        return self.corpus.table
-
-    @cached_property
-    def pictures(self) -> torch.Tensor:
-        """Pictures of all tokens ``(n, 1, 288, 288)``."""
-        return images(self.corpus)
-
-    @cached_property
-    def frames(self) -> np.ndarray:
-        """Number of frames of each segment ``(n,)``."""
-        return frame_count(self.corpus)
-
-    @cached_property
-    def features(self) -> np.ndarray:
-        """The judge's features of each picture ``(n, 43)``."""
-        return features(self.pictures)
-
-    @cached_property
-    def scored(self) -> np.ndarray:
-        """Whether a token may be evaluated ``(n,)``: not if all speakers read its sentence."""
-        if self.with_shared or "shared" not in self.table:
-            return np.ones(len(self.table), bool)
-        return ~self.table["shared"].to_numpy(dtype=bool)
-
-    def rows(self, among: np.ndarray, scored: bool = False, **labels) -> np.ndarray:
-        """The rows of ``among`` with the given labels, such as ``phone=["aa", "ae"]``, and ``scored``."""
-        keep = self.scored[among] if scored else np.ones(len(among), bool)
-        for column, value in labels.items():
-            keep &= self.table[column].isin(np.atleast_1d(value)).to_numpy()[among]
-        return among[keep]
-
-    def draw(self, rows: np.ndarray, per_group: int, by: Sequence[str], seed: int) -> np.ndarray:
-        """Up to ``per_group`` of the rows from each group of the columns ``by``, drawn at random."""
-        shuffled = np.random.default_rng(seed).permutation(rows)
-        return np.sort(self.table.iloc[shuffled].groupby(list(by)).head(per_group).index.to_numpy())
 
 
 @dataclass(frozen=True)
@@ -105,32 +46,48 @@ class Setting:
     """Everything that experiments need. An experiment gets the fields that are named in its arguments.
 
     Attributes:
-        flow: name of the flow, or the common name of the flows of several folds.
-        folders: folders with their weights.
-        scale: how much speech they were trained on, in words.
+        corpus: the evaluation corpus.
+        tokens: tokens of fit and of evaluation speakers.
+        validation: tokens of speakers of the flow's own corpus that it was not trained on, to compare samples
+            with.
+        folder: the folder of the flow's weights.
+        scale: how much speech it was trained on, in words.
+        source: whose tokens the directions are estimated from, in words.
         root: folder of the recordings.
-        variants: flows that were trained differently: "noise", "crop" and "other".
+        noise_flow: a flow that was trained with noise.
+        other: another flow, to judge densities.
+        vae: a beta-VAE.
+        beside: hashes of the weights of the last three.
     """
 
     corpus: Corpus
     tokens: Tokens
+    validation: Tokens
     folds: list[Fold]
-    judge: VowelJudge
+    judges: Judges
     protocol: Protocol
     seed: int
-    flow: str
-    folders: list[Path]
+    folder: Path
     scale: str
+    source: str
     root: str | None = None
-    variants: dict[str, Glow] = field(default_factory=dict)
+    noise_flow: Glow | None = None
+    other: Glow | None = None
+    vae: VAE | None = None
+    beside: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def flow(self) -> str:
+        return self.folder.name
 
     def provenance(self) -> dict:
         """Everything that the results depend on."""
         return {
             "corpus": self.corpus.name, "fingerprint": self.corpus.fingerprint,
-            "licence": self.corpus.licence, "flow": self.flow,
-            "weights": [file_hash(folder / "model.safetensors") for folder in self.folders],
-            "judge": self.judge.origin, "protocol": asdict(self.protocol),
+            "licence": self.corpus.licence, "flow": self.flow, "observation": self.tokens.observation.name,
+            "weights": file_hash(self.folder / "model.safetensors"), "judges": self.judges.origin,
+            "beside": self.beside,
+            "protocol": asdict(self.protocol), "directions from": self.source,
             "with shared": self.tokens.with_shared, "seed": self.seed, "scale": self.scale,
             "tokens": len(self.tokens), "speakers": int(self.tokens.table.speaker.nunique()),
         }  # fmt: skip
@@ -138,52 +95,88 @@ class Setting:
 
 def open_setting(
     corpus: Corpus, flow: str | Path, protocol: Protocol = STUDY, seed: int = 0, root: str | None = None,
-    with_shared: bool = False,
+    with_shared: bool = False, own_directions: bool = False,
 ) -> Setting:  # fmt: skip
-    """Tokens and folds of a corpus for a flow, or for the flows of four folds (``cpu-timit-sample``).
+    """Tokens and folds of an evaluation corpus for a flow.
 
-    If the flow was trained on none of the speakers, each fold evaluates some women and men and fits on the
-    others. Otherwise its training speakers are the fit speakers, and its test speakers the evaluation
-    speakers.
+    If the flow was trained on speakers of this corpus, its training speakers are the fit speakers, and its
+    test speakers the evaluation speakers. If it was trained on another corpus that is at hand, that corpus
+    has the fit speakers. Otherwise, or with ``own_directions``, each fold evaluates some women and men of the
+    corpus and fits on the others.
 
     Raises:
         InputError: there is no such flow, or a fold has no fit speakers or no evaluation speakers.
     """
-    corpus = usable(corpus, "padded")
-    names = sorted(name for name in RECIPES if RECIPES[name].fold and name.rsplit("-", 1)[0] == str(flow))
-    folders = [model_folder(name) for name in names or [flow]]
-    flows = [load_model(folder) for folder in folders]
-    configs = [json.loads((folder / "config.json").read_text()) for folder in folders]
+    folder = model_folder(flow)
+    glow, config = load_model(folder), read_config(folder)
+    observation = observation_of((glow.config.side, glow.config.frames))
+    corpus = usable(corpus, observation)
     people = corpus.table.drop_duplicates("speaker").sample(frac=1, random_state=seed)
     chosen = people.groupby(["split", "sex"]).head(protocol.speakers).speaker
-    tokens = corpus.filter(speaker=list(chosen)).draw(protocol.tokens, by=("speaker", "phone"), seed=seed)
-    folds = []
-    for one, config in zip(flows, configs):
-        folds += _folds_of(one, config, corpus, tokens, seed)
-    if not folds or any(not len(fold.fit) or not len(fold.evaluation) for fold in folds):
+    evaluated = corpus.filter(speaker=list(chosen)).draw(protocol.tokens, by=("speaker", "phone"), seed=seed)
+    own = own_corpus(config, corpus, root)
+    trained_here = len(new_speakers(config, corpus)) < len(corpus)
+    others = None
+    if own is not None and not trained_here and not own_directions:
+        others = usable(direction_speakers(own).filter(phone=VOWELS), observation)
+        others = others.draw(protocol.fit_tokens, by=("phone", "sex"), seed=seed)
+    tokens = Tokens(evaluated if others is None else join([others, evaluated]), observation, with_shared)
+    settings = Profile(glow.config, batch=config["profile"]["batch"])
+    untrained = untrained_flow(others or evaluated, settings, seed)
+    judges = load_judges(corpus.name)
+    sides = _sides(tokens.table, config, evaluated, others, trained_here, judges)
+    if not sides or any(not len(fit) or not len(evaluation) for fit, evaluation in sides):
         reason = f"has nobody to fit on, or nobody who is new to {flow}"
         raise InputError(f"{corpus.name} {reason}; use more speakers")
-    count = sum(config["segments"]["train"] for config in configs) // len(configs)
-    parameters = sum(weight.numel() for weight in flows[0].parameters())
-    scale = f"{count:,} training tokens of {configs[0]['corpus']}, {parameters:,} parameters"
-    name = str(flow) if names else folders[0].name
+    validation = usable((corpus if own is None else own).held_out("valid"), observation)
+    validation = validation.draw(protocol.samples, by=("split",), seed=seed)
+    parameters, beside = sum(weight.numel() for weight in glow.parameters()), _beside(folder)
+    count = config["segments"]["train"]
     return Setting(
-        corpus, Tokens(tokens, with_shared), folds, load_judge(corpus.name), protocol, seed, name, folders,
-        scale, root, _variants(folders, bool(names)),
+        corpus, tokens, Tokens(validation, observation), [Fold(glow, untrained, *side) for side in sides],
+        judges, protocol, seed, folder,
+        f"{count:,} training tokens of {config['corpus']}, {parameters:,} parameters",
+        "other speakers of the corpus" if others is None else f"speakers of {others.name}", root,
+        *(load(beside[name]) if name in beside else None
+          for name, load in (("noise", load_model), ("other", load_model), ("vae", load_vae))),
+        {name: file_hash(path / "model.safetensors") for name, path in beside.items()},
     )  # fmt: skip
 
 
-def _folds_of(flow: Glow, config: dict, corpus: Corpus, tokens: Corpus, seed: int) -> list[Fold]:
-    """The folds of one flow."""
-    settings = Profile(glow_config(config), batch=config["profile"]["batch"])
-    untrained, everyone = untrained_flow(corpus, settings, seed), np.arange(len(tokens))
-    new = set(new_speakers(config, tokens).table.speaker)
-    if new == set(tokens.table.speaker):
-        groups = _pairs_of_speakers(tokens.table)
-    else:
-        groups = [sorted(set(config["speakers"].get("test", [])) & new)]
-    evaluated = [tokens.table.speaker.isin(names).to_numpy() for names in groups]
-    return [Fold(flow, untrained, everyone[~rows], everyone[rows]) for rows in evaluated]
+def own_corpus(config: dict, corpus: Corpus, root: str | None) -> Corpus | None:
+    """What a flow with this ``config.json`` was trained on, with its vowels; None if it is not at hand.
+
+    ``corpus``, from ``root``, may be the same corpus.
+    """
+    name, vowels = config["corpus"], config["vowels"]
+    if name == corpus.name:
+        return corpus if set(vowels) == set(VOWELS) else load_corpus(name, root, vowels)
+    at_hand = all(one == "klatt" or os.environ.get(ROOTS[one]) for one in name.split("+"))
+    return load_corpus(name, phones=vowels) if at_hand else None
+
+
+def _sides(
+    table: pd.DataFrame,
+    config: dict,
+    evaluated: Corpus,
+    others: Corpus | None,
+    trained_here: bool,
+    judges: Judges,
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Fit rows and evaluation rows of each fold."""
+    everyone = np.arange(len(table))
+    if others is not None:
+        return [(everyone[: len(others)], everyone[len(others) :])]
+    if trained_here:
+        new = set(new_speakers(config, evaluated).table.speaker)
+        test = set(config["speakers"].get("test", [])) & new
+        met = (
+            judges.about["fingerprint"] == config["fingerprint"]
+        )  # by the judges: who fits them fits nothing else
+        fit = set((direction_speakers(evaluated) if met else evaluated.split["train"]).table.speaker)
+        return [tuple(everyone[table.speaker.isin(group).to_numpy()] for group in (fit, test))]
+    rows = [table.speaker.isin(group).to_numpy() for group in _pairs_of_speakers(table)]
+    return [(everyone[~one], everyone[one]) for one in rows]
 
 
 def _pairs_of_speakers(table: pd.DataFrame) -> list[list[str]]:
@@ -194,14 +187,13 @@ def _pairs_of_speakers(table: pd.DataFrame) -> list[list[str]]:
     return groups if len(groups) > 1 else []
 
 
-def _variants(folders: list[Path], of_folds: bool) -> dict[str, Glow]:
-    """The flows trained with noise and on crops, and another flow to judge densities, if they are there."""
-    first = folders[0].name
-    names = {"noise": f"{first}-noise", "crop": f"{first}-crop", "other": f"{first}-half"}
-    if of_folds:
-        names = {"other": "cpu-speech"}
-    found = {key: model_folder(name) for key, name in names.items()}
-    return {key: load_model(folder) for key, folder in found.items() if (folder / "config.json").is_file()}
+def _beside(folder: Path) -> dict[str, Path]:
+    """Folders of models that go with a flow: trained with noise, another flow of its kind, and a VAE, if they are there."""
+    first = folder.name.split("-seed-")[0]
+    names = {"noise": f"{first}-noise", "vae": f"{first}-vae"}
+    names["other"] = f"{first}-seed-1" if folder.name == first else first
+    folders = {key: model_folder(name) for key, name in names.items()}
+    return {key: one for key, one in folders.items() if (one / "config.json").is_file()}
 
 
 def merged(folds: list[Fold]) -> list[Fold]:
@@ -215,46 +207,3 @@ def merged(folds: list[Fold]) -> list[Fold]:
             fold = replace(fold, fit=np.setdiff1d(fold.fit, evaluation), evaluation=evaluation)
         found.append(fold)
     return found
-
-
-def codes_of(flow: Glow, tokens: Tokens, seed: int, draws: int = 1) -> torch.Tensor:
-    """Whole codes of all tokens ``(n, d)``, averaged over ``draws`` of dequantization noise.
-
-    They are cached with the tokens and on disk.
-
-    Raises:
-        InputError: a cached file is damaged.
-    """
-    key = flow, seed, draws
-    if key not in tokens.cache:
-        tokens.cache[key] = _codes_on_disk(flow, tokens, seed, draws)
-    return tokens.cache[key]
-
-
-def _codes_on_disk(flow: Glow, tokens: Tokens, seed: int, draws: int) -> torch.Tensor:
-    weights = b"".join(value.cpu().numpy().tobytes() for value in flow.state_dict().values())
-    about = f"{hashlib.sha256(weights).hexdigest()} {tokens.corpus.fingerprint} {seed} {draws} {CODES}"
-    path = build_folder() / "codes" / f"{hashlib.sha256(about.encode()).hexdigest()[:16]}.safetensors"
-    if not path.is_file():
-        first = codes_of(flow, tokens, seed) if draws > 1 else flow.encode(tokens.pictures, seed).flat
-        others = (flow.encode(tokens.pictures, seed + draw).flat for draw in range(1, draws))
-        found = sum(others, first) / draws
-        save_atomically(path, lambda file: save_file({"codes": found}, file))
-    # The checksum of the file is written when it is first read.
-    checksum, note = file_hash(path), path.with_suffix(".sha256")
-    if not note.is_file():
-        save_atomically(note, lambda file: file.write_text(checksum))
-    if note.read_text() != checksum:
-        raise InputError(f"{path} is damaged; remove it and repeat the command")
-    return load_file(path)["codes"]
-
-
-def decode_folds(codes: list[tuple[Glow, torch.Tensor]]) -> torch.Tensor:
-    """Pictures of the codes ``(n, d)`` of several folds, in their order.
-
-    Codes of one flow are decoded together, which is faster. Folds of one flow must be neighbours.
-    """
-    by_flow: dict[Glow, list[torch.Tensor]] = {}
-    for flow, part in codes:
-        by_flow.setdefault(flow, []).append(part)
-    return torch.cat([flow.decode(torch.cat(parts)) for flow, parts in by_flow.items()])

@@ -1,291 +1,417 @@
-"""Judges: measures of sounds, pictures and codes that do not use the flow."""
+"""Judges of identity: three classifiers of different kinds say which vowel, sex and speaker a picture shows.
+
+One is linear on mel-cepstra, one is a small convolutional network on log-mel pictures, and one is a quadratic
+discriminant on F0 and formants. A method that suits one of them is not preferred by all three. They were
+fitted on speakers whose tokens estimate no direction and are evaluated nowhere. The score of a picture is the
+mean of their calibrated probabilities. Phases are always invented, because a true phase alone contains
+intelligible speech.
+"""
 
 from __future__ import annotations
 
-from functools import cache
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
 from scipy.fft import dct
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+from torch import nn
+from torch.nn import functional as F
 
-from vowelflow.audio import griffin_lim, to_audio
-from vowelflow.base import FFT, FRAMES, HOP, LEAD, RATE, frames_in
-from vowelflow.corpus import Corpus
-from vowelflow.spectrogram import BINS, FLOOR_DB, SIDE, pictures_of, quantize, restore, spectrum_of
+from vowelflow.base import InputError, save_atomically
+from vowelflow.checkpoint import file_hash, models_folder
+from vowelflow.corpus import VOWELS, Corpus
+from vowelflow.spectrogram import VOWEL, images
 
-MELS, CEPSTRUM = 40, 13  # mel bands, and coefficients of their cosine transform
-SILENT = 0.05  # pixels below this count as silent: 76 dB below full scale
-CEILING_HZ = {"f": 5500.0, "m": 5000.0}  # Praat's usual formant ceilings
+from .acoustics import COLUMNS, measurements, speaker_ceilings
+from .measures import MELS, mel_decibels, sounding
+from .references import judge_speakers
+
+SLOTS = 24  # columns of a log-mel picture, spread evenly over the vowel
+THIRDS, COEFFICIENTS = (
+    3,
+    30,
+)  # of a vowel, and of its mel-cepstrum: 13 would leave out what tells women from men
+FORMANTS = {"f0": "f0", "f1": "f1_middle", "f2": "f2_middle", "f3": "f3_middle"}  # columns of measurements
+KINDS = ("cepstrum", "network", "formants")
+FACTORS = ("phone", "sex")
+STEPS, BATCH = 1500, 64  # of the network's training
 
 
-def formants(wave: np.ndarray, sex: str) -> dict[str, float]:
-    """F0 and the first three formants of a vowel in Hz: medians over its middle half.
+@dataclass(frozen=True)
+class Features:
+    """What the judges see of n pictures.
 
-    Praat measures them: pitch by autocorrelation, formants by Burg's method (five below ``CEILING_HZ`` of the
-    sex). NaN where Praat finds none.
+    Attributes:
+        log_mel: decibels in mel bands below the picture's peak, ``(n, 40, 24)``; NaN if nothing sounds.
+        acoustics: a table of ``acoustics.measurements`` with n rows.
+    """
+
+    log_mel: np.ndarray
+    acoustics: pd.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.log_mel)
+
+    def take(self, rows) -> Features:
+        return Features(self.log_mel[rows], self.acoustics.iloc[rows])
+
+    @staticmethod
+    def joined(parts: Sequence[Features]) -> Features:
+        tables = pd.concat([part.acoustics for part in parts], ignore_index=True)
+        return Features(np.concatenate([part.log_mel for part in parts]), tables)
+
+    @cached_property
+    def cepstra(self) -> np.ndarray:
+        """Mean mel-cepstrum of each third of the vowel, without c0, the level: ``(n, 90)``."""
+        cepstra = dct(self.log_mel, axis=1, norm="ortho")[:, 1 : COEFFICIENTS + 1]
+        thirds = cepstra.reshape(len(self), COEFFICIENTS, THIRDS, -1).mean(3)
+        return thirds.transpose(0, 2, 1).reshape(len(self), -1)
+
+    @cached_property
+    def formants(self) -> np.ndarray:
+        """Logarithms of F0 to F3 ``(n, d)``; NaN where Praat finds none."""
+        names = [name for name in self.acoustics if name.startswith(tuple(FORMANTS))]
+        return self.acoustics[names].to_numpy(float)
+
+
+def features_of(pictures: torch.Tensor, samples: np.ndarray, ceilings: np.ndarray) -> Features:
+    """Features of pictures ``(n, 1, side, frames)``.
 
     Args:
-        wave: samples ``(n,)`` at 16 kHz.
-        sex: "f" or "m".
+        samples: durations in samples ``(n,)``.
+        ceilings: formant ceilings of the speakers in Hz ``(n,)``.
     """
-    import parselmouth
-
-    sound = parselmouth.Sound(np.pad(wave, RATE // 50).astype(np.float64), RATE)
-    middle = np.linspace(0.25, 0.75, 9) * len(wave) / RATE + 0.02
-    burg = sound.to_formant_burg(time_step=0.005, maximum_formant=CEILING_HZ[sex])
-    found = {f"f{k}": np.array([burg.get_value_at_time(k, t) for t in middle]) for k in (1, 2, 3)}
-    pitch = sound.to_pitch(time_step=0.005, pitch_floor=75.0, pitch_ceiling=500.0)
-    found["f0"] = np.array([pitch.get_value_at_time(t) for t in middle])
-    return {name: float(np.nanmedian(v)) if np.isfinite(v).any() else np.nan for name, v in found.items()}
+    pictures = torch.as_tensor(pictures)
+    log_mel = np.array([_log_mel(picture) for picture in pictures]).reshape(-1, MELS, SLOTS)
+    return Features(log_mel, measurements(pictures, samples, ceilings))
 
 
-def vowel_space(corpus: Corpus, per_group: int = 20, seed: int = 0) -> pd.DataFrame:
-    """``formants`` of up to ``per_group`` segments of each vowel and sex, with columns phone and sex."""
-    drawn = corpus.draw(per_group, seed=seed)
-    measured = [formants(drawn.sound(row), sex) for row, sex in enumerate(drawn.table.sex)]
-    return pd.concat([drawn.table[["phone", "sex"]], pd.DataFrame(measured)], axis=1)
+def _log_mel(picture: torch.Tensor) -> np.ndarray:
+    first, last = (0, VOWEL.frames) if tuple(picture.shape[-2:]) == VOWEL.shape else sounding(picture)
+    if last - first < SLOTS:
+        return np.full((MELS, SLOTS), np.nan)
+    edges = np.linspace(first, last, SLOTS + 1).round().astype(int)
+    decibels = mel_decibels(picture, slice(first, last))
+    return np.stack([decibels[:, a - first : b - first].mean(1) for a, b in zip(edges, edges[1:])], 1)
 
 
-def error_db(original: np.ndarray, back: np.ndarray) -> float:
-    """Energy of ``back - original`` relative to that of ``original``, dB; ``back`` may be longer."""
-    return float(10 * np.log10(np.sum((back[: len(original)] - original) ** 2) / np.sum(original**2)))
+# ---- the classifiers
 
 
-def round_trip(corpus: Corpus, row: int) -> dict[str, float]:
-    """``error_db`` of a segment that is converted to a picture and back to sound, with its true phase.
+class Gaussians:
+    """One Gaussian for each class, with equal priors: linear if they share a covariance, else quadratic.
 
-    ``float`` is for the picture itself, ``eight_bit`` for the picture rounded to 256 levels.
+    Covariances are shrunk (Ledoit and Wolf 2004), and a quadratic one half towards the shared one (Friedman
+    1989). Missing features count as average.
     """
-    wave, original = torch.from_numpy(corpus.clip(row)), corpus.sound(row)
-    (pictures, (peak,)), phase = pictures_of([wave]), spectrum_of(wave).angle()
-    frames = phase.shape[1]
-    phase = torch.nn.functional.pad(phase, (0, FRAMES - frames))
-    kinds = {"float": pictures[0], "eight_bit": restore(quantize(pictures[0]))}
-    return {name: error_db(original, to_audio(one, phase, peak, frames)) for name, one in kinds.items()}
+
+    def __init__(self, arrays: dict[str, np.ndarray]):
+        self.arrays = arrays
+
+    @classmethod
+    def fit(cls, x: np.ndarray, labels: np.ndarray, classes: Sequence[str], shared: bool) -> Gaussians:
+        from sklearn.covariance import ledoit_wolf
+
+        found = cls({"mean": np.nanmean(x, 0), "scale": np.nanstd(x, 0) + 1e-9})
+        x = found._standard(x)
+        means = np.array([x[labels == name].mean(0) for name in classes])
+        within = x - means[np.searchsorted(classes, labels)]
+        pooled, _ = ledoit_wolf(within)
+        covariances = [pooled]
+        if not shared:
+            covariances = [(ledoit_wolf(within[labels == name])[0] + pooled) / 2 for name in classes]
+        found.arrays |= {"means": means, "precisions": np.linalg.inv(covariances)}
+        return found
+
+    def logits(self, x: np.ndarray) -> np.ndarray:
+        """Log likelihoods ``(n, classes)``, up to a constant of each row."""
+        gaps = self._standard(x)[:, None] - self.arrays["means"]
+        precisions = np.broadcast_to(self.arrays["precisions"], (gaps.shape[1], gaps.shape[2], gaps.shape[2]))
+        distances = np.einsum("nkd,kde,nke->nk", gaps, precisions, gaps)
+        return (np.linalg.slogdet(precisions)[1] - distances) / 2
+
+    def _standard(self, x: np.ndarray) -> np.ndarray:
+        scaled = (x - self.arrays["mean"]) / self.arrays["scale"]
+        return np.where(np.isfinite(scaled), scaled, 0)
 
 
-def griffin_lim_distance(corpus: Corpus, row: int) -> dict[str, float]:
-    """Distances between a segment and the sound that Griffin-Lim makes from its picture.
+class Network(nn.Module):
+    """Log-mel pictures ``(n, 1, 40, 24)`` -> embeddings ``(n, 96)``, and a linear layer for each factor."""
 
-    ``error_db`` compares the waveforms; ``spectral_db`` is the log-spectral distance of their pictures.
+    def __init__(self, classes: dict[str, int]):
+        super().__init__()
+        layers, channels = [], 1
+        for width in (16, 32, 48):
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+            layers += [nn.MaxPool2d(2)]
+            channels = width
+        self.trunk = nn.Sequential(*layers, nn.AdaptiveAvgPool2d((5, 3)), nn.Flatten(), nn.Dropout(0.3))
+        self.embed = nn.Sequential(nn.Linear(15 * channels, 96), nn.ReLU(), nn.Dropout(0.3))
+        self.heads = nn.ModuleDict({factor: nn.Linear(96, count) for factor, count in classes.items()})
+
+    def forward(self, log_mel: torch.Tensor) -> dict[str, torch.Tensor]:
+        embedding = self.embed(self.trunk(log_mel))
+        return {"embedding": embedding} | {name: head(embedding) for name, head in self.heads.items()}
+
+
+def _inputs(log_mel: np.ndarray) -> torch.Tensor:
+    """The network's inputs: silence where nothing is finite, roughly standardized."""
+    return torch.from_numpy(np.nan_to_num(log_mel, nan=-80.0)).float()[:, None] / 20 + 2
+
+
+def _fit_network(log_mel: np.ndarray, labels: pd.DataFrame, classes: dict, seed: int) -> Network:
+    """Fit on random levels and tilts (up to 6 dB), so that neither says what a vowel is."""
+    x, truth = _inputs(log_mel), {}
+    for factor, names in classes.items():
+        truth[factor] = torch.from_numpy(np.searchsorted(names, labels[factor]))
+    weights = {factor: (1 / torch.bincount(one).float()).sqrt() for factor, one in truth.items()}
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = Network({factor: len(names) for factor, names in classes.items()}).train()
+        optimizer = torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=1e-2)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=STEPS)
+        tilt = torch.linspace(-1, 1, MELS)[:, None]
+        for _ in range(STEPS):
+            rows = torch.randint(len(x), (BATCH,))
+            level, slope = 0.3 * torch.randn(2, BATCH, 1, 1, 1)
+            found = network(x[rows] + level + slope * tilt)
+            loss = sum(
+                F.cross_entropy(found[factor], one[rows], weights[factor]) for factor, one in truth.items()
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return network.eval()
+
+
+@dataclass(frozen=True)
+class Judges:
+    """The three fitted judges; ``fit_judges`` makes them, ``load_judges`` reads them.
+
+    Attributes:
+        about: their corpus, fingerprint, licence, tokens and speakers, classes, and the accuracy of each on
+            speakers that no judge was fitted on.
+        gaussians: the two discriminants of each factor, by "cepstrum phone" and so on.
+        sharpness: inverse temperatures by judge and factor, chosen on validation speakers (Guo et al. 2017).
+        origin: SHA-256 hash of their file; "" if they were not read from one.
     """
-    original, (pictures, (peak,)) = corpus.sound(row), pictures_of([torch.from_numpy(corpus.clip(row))])
-    frames = frames_in(len(original))
-    invented = griffin_lim(pictures[0], peak, frames=frames)
-    both = [np.pad(wave, LEAD, "reflect") for wave in (original, invented[: len(original)])]
-    wanted, got = (pictures_of([torch.from_numpy(wave.astype(np.float32))])[0] for wave in both)
-    count = np.array([(len(both[0]) - FFT) // HOP + 1])
-    return {
-        "error_db": error_db(original, invented),
-        "spectral_db": float(log_spectral_distance(got, wanted, count)[0]),
+
+    about: dict
+    gaussians: dict[str, Gaussians]
+    network: Network
+    sharpness: dict[str, float]
+    origin: str = ""
+
+    def each(self, features: Features, factor: str) -> dict[str, pd.DataFrame]:
+        """Calibrated probabilities of "phone" or "sex" by each judge: one column for each class.
+
+        All classes are equally probable for a picture in which nothing sounds.
+        """
+        names = self.about["classes"][factor]
+        with torch.no_grad():
+            of_network = self.network(_inputs(features.log_mel))[factor].numpy().astype(float)
+        wanted = [self.about["network classes"][factor].index(name) for name in names]
+        logits = {
+            "cepstrum": self.gaussians[f"cepstrum {factor}"].logits(features.cepstra),
+            "network": of_network[:, wanted],
+            "formants": self.gaussians[f"formants {factor}"].logits(features.formants),
+        }
+        silent = ~np.isfinite(features.log_mel[:, 0, 0])
+        found = {}
+        for kind, values in logits.items():
+            values = np.where(silent[:, None], 0, values) * self.sharpness[f"{kind} {factor}"]
+            found[kind] = pd.DataFrame(softmax(values, axis=1), columns=names)
+        return found
+
+    def posterior(self, features: Features, factor: str) -> pd.DataFrame:
+        """The mean of the three judges' probabilities."""
+        return sum(self.each(features, factor).values()) / len(KINDS)
+
+    def probability(self, features: Features, factor: str, labels: Sequence[str]) -> pd.DataFrame:
+        """The probability of each row's label: a column for each judge, and their "mean"."""
+        each = {kind: probability_of(one, labels) for kind, one in self.each(features, factor).items()}
+        return pd.DataFrame(each).assign(mean=sum(each.values()) / len(each))
+
+    def embeddings(self, features: Features) -> np.ndarray:
+        """The network's description of pictures ``(n, 96)``, for judges of speakers."""
+        with torch.no_grad():
+            return self.network(_inputs(features.log_mel))["embedding"].numpy()
+
+    def save(self, path: Path) -> Path:
+        """Write the judges to one safetensors file."""
+        from safetensors.torch import save_file
+
+        arrays = {f"network/{name}": value.contiguous() for name, value in self.network.state_dict().items()}
+        for name, one in self.gaussians.items():
+            arrays |= {f"{name}/{key}": torch.tensor(value) for key, value in one.arrays.items()}
+        about = {"about": json.dumps(self.about | {"sharpness": self.sharpness})}
+        return save_atomically(path, lambda file: save_file(arrays, file, about))
+
+
+def probability_of(posterior: pd.DataFrame, labels) -> np.ndarray:
+    """The probability of each row's own label ``(n,)``, from a ``posterior``."""
+    return posterior.to_numpy()[np.arange(len(posterior)), posterior.columns.get_indexer(labels)]
+
+
+def accuracy(judges: Judges, features: Features, table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Accuracy of each judge and of their mean, for vowel and sex, averaged over classes."""
+    found = {}
+    for factor in FACTORS:
+        each = judges.each(features, factor) | {"mean": judges.posterior(features, factor)}
+        labels = table[factor].to_numpy()
+        right = pd.DataFrame({kind: one.idxmax(axis=1).to_numpy() == labels for kind, one in each.items()})
+        found[factor] = right.groupby(labels).mean().mean().to_dict()
+    return found
+
+
+def corpus_features(corpus: Corpus) -> Features:
+    """Features of all segments of a corpus, from their ``vowel`` pictures."""
+    ceilings = corpus.table.speaker.map(speaker_ceilings(corpus)).to_numpy(float)
+    samples = (corpus.table.end - corpus.table.start).to_numpy()
+    parts = [np.arange(first, min(first + 512, len(corpus))) for first in range(0, len(corpus), 512)]
+    made = (images(corpus.take(rows), observation=VOWEL) for rows in parts)
+    return Features.joined(
+        [features_of(one, samples[rows], ceilings[rows]) for one, rows in zip(made, parts)]
+    )
+
+
+def fit_judges(corpus: Corpus, seed: int = 0) -> Judges:
+    """Fit the judges on ``judge_speakers``, and calibrate them on validation speakers.
+
+    Vowels other than the five teach the network, and the discriminants of sex.
+
+    Raises:
+        InputError: one of the speaker sets has no token of a vowel or of a sex.
+    """
+    parts = {
+        "fit": judge_speakers(corpus),
+        "valid": corpus.held_out("valid"),
+        "test": corpus.held_out("test"),
     }
+    for name, part in parts.items():
+        if not set(part.table.phone) >= set(VOWELS) or part.table.sex.nunique() < 2:
+            who = f"{name} speakers of {corpus.name}"
+            raise InputError(f"{who} lack a vowel or a sex; use more of the corpus")
+    features = {name: corpus_features(part) for name, part in parts.items()}
+    labels, x = parts["fit"].table, features["fit"]
+    classes = {"phone": sorted(VOWELS), "sex": ["f", "m"]}
+    every = {"phone": sorted(labels.phone.unique()), "sex": ["f", "m"]}
+    network, gaussians = _fit_network(x.log_mel, labels, every, seed), {}
+    for factor, names in classes.items():
+        rows = np.flatnonzero(labels[factor].isin(names))
+        for kind, values in (("cepstrum", x.cepstra), ("formants", x.formants)):
+            fitted = Gaussians.fit(values[rows], labels[factor].to_numpy()[rows], names, kind == "cepstrum")
+            gaussians[f"{kind} {factor}"] = fitted
+    about = {
+        "corpus": corpus.name, "fingerprint": corpus.fingerprint, "licence": corpus.licence,
+        "tokens": len(labels), "speakers": int(labels.speaker.nunique()),
+        "classes": classes, "network classes": every,
+    }  # fmt: skip
+    plain = {f"{kind} {factor}": 1.0 for kind in KINDS for factor in FACTORS}
+    judges = Judges(about, gaussians, network, plain)
+    five = {name: np.flatnonzero(parts[name].table.phone.isin(VOWELS)) for name in ("valid", "test")}
+    valid, table = features["valid"].take(five["valid"]), parts["valid"].table.iloc[five["valid"]]
+    sharpness = {}
+    for factor in FACTORS:
+        for kind, one in judges.each(valid, factor).items():
+            truth = one.columns.get_indexer(table[factor])
+            sharpness[f"{kind} {factor}"] = _calibrated(np.log(one.to_numpy().clip(1e-300)), truth)
+    judges = Judges(about, gaussians, network, sharpness)
+    test = accuracy(judges, features["test"].take(five["test"]), parts["test"].table.iloc[five["test"]])
+    about["accuracy"] = {
+        factor: {kind: round(value, 4) for kind, value in one.items()} for factor, one in test.items()
+    }
+    return judges
 
 
-def sounding(picture, below_db: float = 40.0) -> tuple[int, int]:
-    """The first frame within ``below_db`` of a picture's loudest point, and the frame after the last.
+def _calibrated(logits: np.ndarray, truth: np.ndarray) -> float:
+    """The inverse temperature, at most 1, that gives the true classes the highest likelihood."""
 
-    The same rule serves real pictures and generated ones, for which the end of the vowel is not given. Frames
-    below ``SILENT`` never count; the result is (0, 0) if no frame sounds. Pixels are clipped to [0, 1] first.
+    def cost(log_sharpness):
+        return -log_softmax(logits * np.exp(log_sharpness), axis=1)[np.arange(len(truth)), truth].mean()
+
+    return float(np.exp(minimize_scalar(cost, bounds=(-3, 0), method="bounded").x))
+
+
+def load_judges(corpus_name: str, models: Path | None = None) -> Judges:
+    """Read the judges for a corpus from ``models``: those for synthetic speech, or those for real speech.
+
+    Raises:
+        InputError: the file is missing or damaged.
     """
-    loudest = np.clip(np.asarray(picture), 0, 1).reshape(-1, SIDE, SIDE)[0, :BINS].max(0)
-    frames = np.flatnonzero(loudest >= max(loudest.max() - below_db / FLOOR_DB, SILENT))
-    return (int(frames[0]), int(frames[-1]) + 1) if len(frames) else (0, 0)
+    from safetensors import SafetensorError, safe_open
+
+    path = (
+        models or models_folder()
+    ) / f"judges-{'klatt' if corpus_name == 'klatt' else 'speech'}.safetensors"
+    try:
+        with safe_open(path, "pt") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
+            about = json.loads(file.metadata()["about"])
+        sharpness = about.pop("sharpness")
+        gaussians: dict[str, dict] = {}
+        for name, value in arrays.items():
+            owner, key = name.split("/", 1)
+            gaussians.setdefault(owner, {})[key] = value
+        network = Network({factor: len(names) for factor, names in about["network classes"].items()})
+        network.load_state_dict(gaussians.pop("network"))
+        made = {
+            name: Gaussians({key: value.numpy() for key, value in one.items()})
+            for name, one in gaussians.items()
+        }
+        judges = Judges(about, made, network.eval(), sharpness, file_hash(path))
+        names = [name for name in COLUMNS if name.startswith(tuple(FORMANTS))]
+        blank = Features(np.zeros((1, MELS, SLOTS)), pd.DataFrame(np.zeros((1, len(names))), columns=names))
+        for factor in FACTORS:
+            judges.posterior(blank, factor)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path}: no usable judges ({error}); fetch it again") from None
+    return judges
 
 
-def picture_formants(picture, sex: str, shortest: int = 30) -> dict[str, float]:
-    """``formants`` of the frames of a picture that sound, with a phase from Griffin-Lim.
+class Voices:
+    """Judges of speakers: each scores the utterances that it was not fitted on.
 
-    The true phase is not used, because it alone contains intelligible speech. NaN if fewer than ``shortest``
-    frames sound.
+    They are linear discriminants on mel-cepstra, on the network's embeddings, and on F0 and formants.
     """
-    first, last = sounding(picture)
-    if last - first < shortest:
-        return dict.fromkeys(("f0", "f1", "f2", "f3"), np.nan)
-    cut = torch.roll(torch.as_tensor(picture), -first, dims=-1)
-    return formants(griffin_lim(cut, iterations=16, frames=last - first), sex)
+
+    def __init__(self, judges: Judges, features: Features, table: pd.DataFrame):
+        self.judges, self.classes = judges, sorted(table.speaker.unique())
+        halves = half_of_utterances(table)
+        self.fitted = []
+        for half in (0, 1):
+            others, labels = features.take(np.flatnonzero(halves != half)), table.speaker[halves != half]
+            names = sorted(set(labels))
+            self.fitted.append((
+                names,
+                {kind: Gaussians.fit(x, labels.to_numpy(), names, True) for kind, x in self._views(others).items()},
+            ))  # fmt: skip
+
+    def _views(self, features: Features) -> dict[str, np.ndarray]:
+        embeddings = self.judges.embeddings(features)
+        return {"cepstrum": features.cepstra, "network": embeddings, "formants": features.formants}
+
+    def probability(self, features: Features, halves: np.ndarray, speakers: np.ndarray) -> np.ndarray:
+        """Mean probability ``(n,)`` of the tokens' speakers; NaN for speakers that were not fitted."""
+        found, views = np.full(len(features), np.nan), self._views(features)
+        for half, (names, fitted) in enumerate(self.fitted):
+            rows = np.flatnonzero((halves == half) & np.isin(speakers, names))
+            if len(rows):
+                chances = [softmax(one.logits(views[kind][rows]), axis=1) for kind, one in fitted.items()]
+                found[rows] = np.mean(chances, 0)[
+                    np.arange(len(rows)), np.searchsorted(names, speakers[rows])
+                ]
+        return found
 
 
-def log_spectral_distance(one, other, frames) -> np.ndarray:
-    """Log-spectral distance in dB ``(n,)``: root mean square over bins, mean over a segment's frames.
-
-    Args:
-        one, other: pictures ``(n, 1, 288, 288)``; their pixels are clipped to [0, 1] first.
-        frames: number of frames of each segment ``(n,)``; the padding after them is ignored.
-    """
-    one, other = (np.clip(np.asarray(p)[:, 0, :BINS], 0, 1) * FLOOR_DB for p in (one, other))
-    per_frame = np.sqrt(np.mean((one - other) ** 2, axis=1))
-    inside = np.arange(per_frame.shape[1]) < np.asarray(frames)[:, None]
-    return (per_frame * inside).sum(1) / inside.sum(1)
-
-
-@cache
-def _mel() -> np.ndarray:
-    import librosa
-
-    return librosa.filters.mel(sr=RATE, n_fft=FFT, n_mels=MELS)
-
-
-def _mel_power(picture, frames: slice) -> np.ndarray:
-    """Power in mel bands ``(MELS, frames)``, relative to the picture's peak."""
-    bins = np.asarray(picture).reshape(-1, np.shape(picture)[-1])[:BINS, frames]
-    decibels = (np.clip(bins, 0, 1) - 1) * FLOOR_DB
-    return np.maximum(_mel() @ 10 ** (decibels / 10), 1e-10)
-
-
-def mel_cepstrum(picture, frames: slice) -> np.ndarray:
-    """Mel-cepstra ``(frames, CEPSTRUM)`` of the given frames of a picture, without c0, the level."""
-    return dct(np.log(_mel_power(picture, frames)), axis=0, norm="ortho")[1 : CEPSTRUM + 1].T
-
-
-def mel_cepstral_distortion(one, other, frames) -> np.ndarray:
-    """Mel-cepstral distortion of pictures in dB ``(n,)``, from c1 to c13 (Kubichek 1993).
-
-    This is the root mean square difference of the smoothed spectral envelopes, averaged over the frames of
-    each segment. ``one`` and ``other`` are pictures, ``frames`` the number of frames of each segment
-    ``(n,)``.
-    """
-    found = []
-    for a, b, count in zip(one, other, frames):
-        gap = mel_cepstrum(a, slice(0, count)) - mel_cepstrum(b, slice(0, count))
-        found.append(10 / np.log(10) * np.sqrt((gap**2).sum(1) / MELS).mean())
-    return np.array(found)
-
-
-def segmental_snr(waves, clean, frame: int = 320) -> np.ndarray:
-    """Segmental signal-to-noise ratio of waveforms in dB ``(n,)``: the mean over frames of 20 ms.
-
-    Each frame's ratio is clipped to [-10, 35] dB. ``waves`` may be longer than their ``clean`` versions.
-    """
-    found = []
-    for wave, truth in zip(waves, clean):
-        parts = max(len(truth) // frame, 1)
-        errors = np.array_split(wave[: len(truth)] - truth, parts)
-        frames = zip(np.array_split(truth, parts), errors)
-        ratios = [np.sum(t**2) / max(np.sum(e**2), 1e-12) for t, e in frames]
-        found.append(np.clip(10 * np.log10(np.maximum(ratios, 1e-12)), -10, 35).mean())
-    return np.array(found)
-
-
-def valley(picture, low_hz: float, high_hz: float) -> float:
-    """Depth in dB of the valley between two frequencies in the spectral envelope.
-
-    The envelope is the mean power in mel bands over the frames that sound, interpolated linearly between band
-    centres. The depth is negative if a single formant lies between the two frequencies. NaN if no frame
-    sounds or a frequency is not finite.
-    """
-    import librosa
-
-    first, last = sounding(picture)
-    if last <= first or not (np.isfinite(low_hz) and np.isfinite(high_hz)):
-        return np.nan
-    centres = librosa.mel_frequencies(MELS + 2, fmin=0, fmax=RATE / 2)[1:-1]
-    envelope = 10 * np.log10(_mel_power(picture, slice(first, last)).mean(1))
-    low, middle, high = np.interp([low_hz, (low_hz * high_hz) ** 0.5, high_hz], centres, envelope)
-    return float(min(low, high) - middle)
-
-
-def normality(values: np.ndarray) -> pd.DataFrame:
-    """How far each column of ``values`` ``(n, dimensions)`` is from normal, after it is standardized.
-
-    Returns:
-        One row for each column: ``ks``, the Kolmogorov-Smirnov distance to N(0, 1), ``skew`` and excess
-        ``kurtosis``. Samples of a normal distribution do not give exactly 0 either, so compare with such
-        samples.
-    """
-    scaled = (values - values.mean(0)) / np.maximum(values.std(0), 1e-12)
-    distance = stats.ks_1samp(scaled, stats.norm.cdf, axis=0).statistic
-    return pd.DataFrame({"ks": distance, "skew": stats.skew(scaled), "kurtosis": stats.kurtosis(scaled)})
-
-
-def two_sample_auc(real: np.ndarray, normal: np.ndarray, groups, seed: int = 0) -> pd.Series:
-    """AUC of a classifier that separates ``real`` rows from ``normal`` ones, for each group; 0.5 is chance.
-
-    Gradient-boosted trees are fitted in up to eight folds of groups, and score groups that they were not
-    fitted on. The area under the ROC curve compares a group's real rows with all normal rows of the same
-    fold.
-
-    Args:
-        real, normal: features ``(n, d)``; row k of both belongs to the same token.
-        groups: the group (speaker) of each row ``(n,)``.
-    """
-    from sklearn.ensemble import HistGradientBoostingClassifier
-    from sklearn.metrics import roc_auc_score
-    from sklearn.model_selection import GroupKFold
-
-    groups, found = np.asarray(groups), {}
-    for fitted, scored in GroupKFold(min(8, len(np.unique(groups)))).split(real, groups=groups):
-        trees = HistGradientBoostingClassifier(
-            max_iter=60, min_samples_leaf=min(20, len(fitted) // 4 or 1), random_state=seed
-        )
-        trees.fit(np.concatenate([real[fitted], normal[fitted]]), np.repeat([1, 0], len(fitted)))
-        of_normal = trees.predict_proba(normal[scored])[:, 1]
-        for group in np.unique(groups[scored]):
-            of_real = trees.predict_proba(real[scored][groups[scored] == group])[:, 1]
-            truth = np.repeat([1, 0], [len(of_real), len(of_normal)])
-            found[group] = float(roc_auc_score(truth, np.concatenate([of_real, of_normal])))
-    return pd.Series(found).sort_index()
-
-
-def patch_features(scales, patches: int, seed: int = 0) -> np.ndarray:
-    """Seven statistics ``(n * patches, 7)`` of patches of at most 64 neighbouring numbers, in token order.
-
-    They are the mean, standard deviation, skewness, kurtosis and largest magnitude, and the correlations of
-    neighbours along time and along frequency. A scale is chosen with a probability proportional to its size.
-
-    Args:
-        scales: fields ``(n, channels, frequency, time)`` of the same tokens.
-        patches: patches of each token.
-    """
-    rng, fields = np.random.default_rng(seed), [np.asarray(scale, dtype=np.float64) for scale in scales]
-    sizes = np.array([field[0].size for field in fields], dtype=float)
-    rows = []
-    for token in range(len(fields[0])):
-        for _ in range(patches):
-            field = fields[rng.choice(len(fields), p=sizes / sizes.sum())][token]
-            wide = min(8, field.shape[2])
-            tall = min(64 if wide == 1 else 8, field.shape[1])
-            extent = (min(field.shape[0], max(1, 64 // (tall * wide))), tall, wide)
-            starts = [int(rng.integers(whole - part + 1)) for whole, part in zip(field.shape, extent)]
-            patch = field[tuple(slice(start, start + part) for start, part in zip(starts, extent))]
-            scaled = (patch - patch.mean()) / max(patch.std(), 1e-9)
-            moments = [patch.mean(), patch.std(), (scaled**3).mean(), (scaled**4).mean(), np.abs(patch).max()]
-            rows.append([*moments, _neighbours(patch, 2), _neighbours(patch, 1)])
-    return np.array(rows)
-
-
-def _neighbours(patch: np.ndarray, axis: int) -> float:
-    """Correlation of neighbours along an axis of a patch; 0 if it has no neighbours or does not vary."""
-    left, right = np.delete(patch, -1, axis), np.delete(patch, 0, axis)
-    if left.size < 2 or left.std() < 1e-9 or right.std() < 1e-9:
-        return 0.0
-    return float(((left - left.mean()) * (right - right.mean())).mean() / (left.std() * right.std()))
-
-
-def span(vectors) -> np.ndarray:
-    """Coordinates ``(n, n)`` of n vectors in their own span, which preserve distances and angles exactly.
-
-    For a linear classifier they are as good as all 82,944 dimensions, whose covariance would take 51 GB.
-    """
-    vectors = np.asarray(vectors, dtype=np.float64).reshape(len(vectors), -1)
-    values, rotation = np.linalg.eigh(vectors @ vectors.T)
-    return rotation * np.sqrt(np.clip(values, 0, None))
-
-
-def shrinkage_lda(points, labels):
-    """A fitted LDA with equal priors and Ledoit-Wolf covariances, in the span of the points ``(n, d)``.
-
-    The covariance is shrunk toward a multiple of the identity. scikit-learn's ``shrinkage="auto"`` would
-    first standardize the coordinates, so directions in which points hardly differ would count as much as the
-    others.
-    """
-    from sklearn.covariance import LedoitWolf
-    from sklearn.decomposition import PCA
-    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-    from sklearn.pipeline import make_pipeline
-
-    classes = len(np.unique(labels))
-    priors = np.full(classes, 1 / classes)
-    lda = LinearDiscriminantAnalysis(solver="lsqr", covariance_estimator=LedoitWolf(), priors=priors)
-    return make_pipeline(PCA(random_state=0), lda).fit(points, labels)
+def half_of_utterances(table: pd.DataFrame) -> np.ndarray:
+    """0 or 1 for each token: every second utterance of each speaker, ``(n,)``."""
+    return table.groupby("speaker").utterance.rank("dense").to_numpy().astype(int) % 2

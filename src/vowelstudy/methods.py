@@ -1,7 +1,7 @@
 """Methods: vector spaces of pictures in which a factor may be a direction.
 
 The flow's codes are one of them; the others need no flow. In each space, an experiment interpolates between
-two vectors or adds a displacement.
+two vectors or adds a displacement. ``warping`` has two more methods with the same interface.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ from scipy.fft import dct, idct
 
 from vowelflow.glow import Glow
 from vowelflow.latent import great_circle, random_code
-from vowelflow.spectrogram import SIDE, dequantize
+from vowelflow.spectrogram import dequantize
 
-from .folds import Fold, Tokens, codes_of
+from .folds import Fold
+from .tokens import Tokens, codes_of
+from .vae import VAE
 
-ENVELOPE = 32  # the first of 288 cepstral coefficients: structure broader than 0.25 kHz, without harmonics
+ENVELOPE = 32  # the first cepstral coefficients: structure broader than 0.25 kHz, without harmonics
 COMPONENTS = 64  # principal components of pictures, at most
 
 
 @dataclass(frozen=True)
 class Method:
-    """Encodes pictures ``(n, 1, 288, 288)`` as vectors ``(n, d)``, and decodes vectors.
+    """Encodes pictures ``(n, 1, side, frames)`` as vectors ``(n, d)``, and decodes vectors.
 
     Attributes:
         encode: a function from pictures and a seed of the dequantization noise to vectors.
@@ -46,11 +48,15 @@ class Method:
     circle: bool = False
     lossy: bool = False
 
-    def vectors(self, tokens: Tokens, rows: np.ndarray, seed: int, draws: int = 1) -> torch.Tensor:
+    def vectors(self, tokens: Tokens, rows: np.ndarray, seed: int = 0, draws: int = 1) -> torch.Tensor:
         """Vectors ``(n, d)`` of tokens; a flow's codes are cached, and averaged over ``draws`` of noise."""
         if self.flow is not None:
             return codes_of(self.flow, tokens, seed, draws)[rows]
         return self.encode(tokens.pictures[rows], seed)
+
+    def displacement(self, vectors: torch.Tensor, weights: np.ndarray) -> torch.Tensor:
+        """The weighted sum ``(1, d)`` of vectors ``(n, d)``: the difference of two means, for instance."""
+        return torch.from_numpy(weights).float()[None] @ vectors
 
     def moved(self, vectors: torch.Tensor, displacement: torch.Tensor, step: float) -> torch.Tensor:
         """Pictures of vectors ``(n, d)`` plus ``step`` times a displacement ``(1, d)`` or ``(n, d)``."""
@@ -84,36 +90,36 @@ def great_circle_method(flow: Glow) -> Method:
 
 
 def top_method(flow: Glow) -> Method:
-    """The top code, the coarsest quarter, as in the paper's implementation; the rest is drawn anew."""
+    """The top code, the coarsest scales, as in the paper's implementation; the rest is drawn anew."""
     return replace(flow_method(flow, "top code"), part=flow.top_size, redraw=True, lossy=True)
 
 
-def picture_method() -> Method:
-    """Pixels of pictures: a line is a cross-fade, a displacement the difference of two mean pictures."""
+def picture_method(shape: tuple[int, int]) -> Method:
+    """Pixels of pictures of ``shape``: a line is a cross-fade, a displacement the difference of two mean pictures."""
 
     def encode(pictures, seed):
         return dequantize(pictures, seed).flatten(1)
 
-    return Method("pictures", encode, lambda vectors: vectors.reshape(-1, 1, SIDE, SIDE))
+    return Method("pictures", encode, lambda vectors: vectors.reshape(-1, 1, *shape))
 
 
 def pca_method(fit: torch.Tensor) -> Method:
     """Scores on the principal components of the pictures ``fit``, in units of their standard deviation."""
     from sklearn.decomposition import PCA
 
-    flat = fit.flatten(1).numpy()
+    flat, shape = fit.flatten(1).numpy(), fit.shape[1:]
     pca = PCA(min(COMPONENTS, len(flat) - 1), whiten=True, svd_solver="randomized", random_state=0).fit(flat)
 
     def encode(pictures, seed):
         return torch.from_numpy(pca.transform(dequantize(pictures, seed).flatten(1).numpy())).float()
 
     def decode(vectors):
-        return torch.from_numpy(pca.inverse_transform(vectors.numpy())).float().reshape(-1, 1, SIDE, SIDE)
+        return torch.from_numpy(pca.inverse_transform(vectors.numpy())).float().reshape(-1, *shape)
 
     return Method("PCA", encode, decode, lossy=True)
 
 
-def cepstrum_method() -> Method:
+def cepstrum_method(shape: tuple[int, int]) -> Method:
     """Cepstra, which separate source and filter: the spectral envelope moves, the harmonics do not.
 
     A cepstrum is the cosine transform of the log magnitudes of a frame. Its first ``ENVELOPE`` coefficients
@@ -125,21 +131,25 @@ def cepstrum_method() -> Method:
         return torch.from_numpy(rows).flatten(1)
 
     def decode(vectors):
-        rows = idct(vectors.reshape(-1, SIDE, SIDE).numpy(), axis=1, norm="ortho")
+        rows = idct(vectors.reshape(-1, *shape).numpy(), axis=1, norm="ortho")
         return torch.from_numpy(rows).float()[:, None]
 
-    return Method("cepstrum", encode, decode, part=ENVELOPE * SIDE)
+    return Method("cepstrum", encode, decode, part=ENVELOPE * shape[1])
+
+
+def vae_method(vae: VAE) -> Method:
+    """Mean codes of a beta-VAE."""
+    return Method("beta-VAE", vae.encode, vae.decode, lossy=True)
 
 
 def methods_of(fold: Fold, tokens: Tokens) -> dict[str, Method]:
-    """Methods by name: whole code, top code, the untrained flow's code, and the methods without a flow."""
+    """Methods by name: whole code and top code of the flow, and methods without a flow."""
     key = "PCA", fold.fit.tobytes()
     if key not in tokens.cache:
         tokens.cache[key] = pca_method(tokens.pictures[fold.fit])
-    found = [flow_method(fold.flow), top_method(fold.flow), flow_method(fold.untrained, "untrained flow")]
-    return {
-        method.name: method for method in [*found, picture_method(), tokens.cache[key], cepstrum_method()]
-    }
+    shape = tokens.observation.shape
+    found = [flow_method(fold.flow), top_method(fold.flow), picture_method(shape), tokens.cache[key]]
+    return {method.name: method for method in [*found, cepstrum_method(shape)]}
 
 
 def principal(vectors: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -158,14 +168,23 @@ def principal(vectors: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Te
 
 
 def gaussian_samples(fit: torch.Tensor, count: int, seed: int = 0) -> dict[str, torch.Tensor]:
-    """Pictures drawn from a Gaussian, and from a mixture, on the principal components of ``fit``."""
+    """Pictures drawn from a Gaussian, and from a mixture, on the principal components of ``fit``.
+
+    What the components leave out is drawn as independent noise of the same variance.
+    """
+    from sklearn.decomposition import PCA
     from sklearn.mixture import GaussianMixture
 
-    method, rng = pca_method(fit), np.random.default_rng(seed)
-    scores = method.encode(fit, seed).numpy()
-    normal = rng.standard_normal((count, scores.shape[1]))
+    flat, rng = fit.flatten(1).numpy(), np.random.default_rng(seed)
+    pca = PCA(min(COMPONENTS, len(flat) // 2), svd_solver="randomized", random_state=0).fit(flat)
+    scores = pca.transform(flat)
     clusters = min(16, max(len(scores) // 8, 1))
-    mixture = GaussianMixture(clusters, covariance_type="diag", random_state=seed)
-    mixed, _ = mixture.fit(scores).sample(count)
-    drawn = {"PCA-Gaussian": normal, "mixture": mixed[rng.permutation(count)]}
-    return {name: method.decode(torch.from_numpy(rows).float()).clamp(0, 1) for name, rows in drawn.items()}
+    mixture = GaussianMixture(clusters, covariance_type="diag", random_state=seed).fit(scores)
+    mixed, _ = mixture.sample(count)
+    normal = rng.standard_normal((count, scores.shape[1])) * scores.std(0)
+    found = {}
+    for name, drawn in (("PCA-Gaussian", normal), ("mixture", mixed[rng.permutation(count)])):
+        rest = rng.standard_normal((count, flat.shape[1]), dtype=np.float32) * pca.noise_variance_**0.5
+        pictures = pca.inverse_transform(drawn).astype(np.float32) + rest
+        found[name] = torch.from_numpy(pictures).reshape(count, *fit.shape[1:]).clamp(0, 1)
+    return found

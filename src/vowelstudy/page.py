@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from matplotlib import colormaps
 
-from vowelflow.base import FFT, FRAMES, HOP, LEAD, RATE, InputError, save_atomically
+from vowelflow.base import FFT, RATE, InputError, save_atomically
 from vowelflow.checkpoint import file_hash
 from vowelflow.export import export
-from vowelflow.spectrogram import BINS, FLOOR_DB, WINDOW
+from vowelflow.spectrogram import FLOOR_DB, VOWEL, WINDOW
 
 from .explorer import Explorer
 from .figures import LISTENING_RMS, spectrograms
@@ -47,7 +47,7 @@ def write_page(explorer: Explorer, folder: Path) -> dict[str, int]:
     export(explorer.model, folder, half=True)
     (folder / "encode.onnx").unlink()
     codes = explorer.codes.half()
-    decoded = explorer.model.decode(codes[:1].float())[0, 0, :BINS].clamp(0, 1)
+    decoded = explorer.model.decode(codes[:1].float())[0, 0].clamp(0, 1)
     moves = torch.cat(list(explorer.moves.values())).numpy()
     scales = np.abs(moves).max(1) / 127
     arrays = {
@@ -66,16 +66,19 @@ def write_page(explorer: Explorer, folder: Path) -> dict[str, int]:
 
 def _description(explorer: Explorer, folder: Path, scales: np.ndarray) -> dict:
     """What the page's script needs to know, and the files of ``folder``."""
-    corpus, trained = explorer.setting.corpus, read_json(explorer.setting.folders[0] / "config.json")
+    corpus, trained = explorer.setting.corpus, read_json(explorer.setting.folder / "config.json")
     files = sorted(path for path in folder.iterdir() if path.suffix in (".onnx", ".bin"))
     return {
         "corpus": corpus.name, "licence": corpus.licence, "flow": explorer.setting.flow,
         "flow_licence": trained["licence"], "synthetic": corpus.name == "klatt",
-        "tokens": [{"name": name, "frames": count} for name, count in zip(explorer.names, explorer.frames)],
+        "tokens": [{"name": name, "samples": count} for name, count in zip(explorer.names, explorer.samples)],
         "moves": [{"name": name, "scale": scale} for name, scale in zip(explorer.moves, scales)],
         "size": explorer.codes.shape[1], "top": explorer.model.top_size,
-        "picture": {"side": explorer.model.config.side, "frames": FRAMES, "bins": BINS, "floor_db": FLOOR_DB},
-        "sound": {"rate": RATE, "fft": FFT, "hop": HOP, "window": WINDOW, "lead": LEAD, "rms": LISTENING_RMS},
+        "picture": {"frames": VOWEL.frames, "bins": VOWEL.bins, "floor_db": FLOOR_DB},
+        "sound": {
+            "rate": RATE, "fft": FFT, "window": WINDOW, "rms": LISTENING_RMS,
+            "samples": int(np.median(explorer.samples)),  # of a random code
+        },
         "colours": colormaps["magma"](np.arange(256), bytes=True)[:, :3],  # red, green and blue
         "files": {path.name: {"bytes": path.stat().st_size, "sha256": file_hash(path)} for path in files},
     }  # fmt: skip

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vowelflow.base import InputError, OtherTrainingError
-from vowelflow.checkpoint import glow_config, load_model, model_folder, read_config, search_path
+from vowelflow.base import InputError, OtherTrainingError, build_folder
+from vowelflow.checkpoint import load_model, model_folder, read_config
 from vowelflow.corpus import Corpus
 from vowelflow.glow import Glow
 from vowelflow.profiles import Profile, profile_named
@@ -23,18 +23,15 @@ class Recipe:
 
     corpus: str
     vowels: str = "five"
-    profile: str = "cpu"
+    profile: str = "vowel"
     iterations: int | None = None  # instead of the profile's
     snapshots: tuple[int, ...] = ()  # numbers of pictures after which weights are saved separately
     seed: int = 0
     start_from: str | None = None  # the reference model whose weights training starts with
-    share: float = 1.0  # share of the train speakers
-    fold: int | None = None  # the fold, 1 to 4, whose speakers are test speakers
 
     def speech(self, root: str | None = None) -> Corpus:
         """The corpus, with its speakers split into train, validation and test speakers."""
-        corpus = usable(load_corpus(self.corpus, root, self.vowels), self.settings().observation)
-        return (corpus if self.fold is None else corpus.fold(self.fold)).with_train_share(self.share)
+        return usable(load_corpus(self.corpus, root, self.vowels), self.settings().observation)
 
     def settings(self) -> Profile:
         """The profile of the training."""
@@ -43,7 +40,6 @@ class Recipe:
 
 
 SPEECH = Recipe("librispeech", "all", "vowel", 37_500, snapshots=(50_000, 100_000))
-FIRST = Recipe("librispeech", "all")
 RECIPES = {
     "speech": SPEECH,
     "speech-seed-1": replace(SPEECH, snapshots=(), seed=1),
@@ -54,18 +50,7 @@ RECIPES = {
     "speech-padded": replace(SPEECH, profile="padded", iterations=15_000, snapshots=()),
     "klatt": Recipe("klatt", "five", "vowel", 12_500),
     "timit": Recipe("timit", "all", "vowel", 37_500),  # no weights here: the licence forbids to share them
-    # Smaller flows of padded pictures, the first ones of the study.
-    "cpu-speech": FIRST,
-    "cpu-speech-half": replace(FIRST, share=1 / 2),
-    "cpu-speech-quarter": replace(FIRST, share=1 / 4),
-    "cpu-speech-noise": replace(FIRST, profile="cpu-noise", iterations=12_000),
-    "cpu-speech-crop": replace(FIRST, profile="cpu-crop"),
-    **{
-        f"cpu-timit-sample-{fold}": Recipe("timit-sample", fold=fold, iterations=10_000)
-        for fold in (1, 2, 3, 4)
-    },
-    "cpu-klatt": Recipe("klatt", iterations=10_000),
-    "paper-speech": replace(FIRST, profile="paper"),
+    "paper-speech": Recipe("librispeech", "all", "paper"),
 }
 
 
@@ -81,39 +66,24 @@ def reference_model(
 ) -> tuple[Glow, Path]:
     """The flow that a study of this corpus uses, and its folder.
 
-    It is the first of these under ``models/`` or ``build/models/`` with the profile's shape and a finished
-    training: ``PROFILE-CORPUS``, if it was trained on this corpus (by fingerprint) with this seed; for real
-    speech, ``PROFILE-speech``, if it was not trained on test speakers of the corpus. Without one, a flow is
-    trained under ``build/models/``, or an interrupted training there is resumed.
+    For the profile "cpu" it is ``klatt`` or ``speech`` under ``models/`` or ``build/models/``, if it was not
+    trained on test speakers of the corpus. Otherwise, and for other profiles, a flow is trained under
+    ``build/models/PROFILE-CORPUS``, or an interrupted training there is resumed.
     """
-    settings, own, test = profile_named(profile), f"{profile}-{corpus.name}", corpus.split["test"]
-    names = (own, f"{own}-{corpus.fingerprint}", f"{profile}-speech")
-    for folder in (base / name for name in names for base in search_path(models)):
-        if not (folder / "config.json").is_file():
-            continue
-        config = read_config(folder)
-        finished = config.get("steps", 0) >= config.get("profile", {}).get("iterations", 0)
-        if folder.name == names[-1]:
-            fits = corpus.name != "klatt" and len(new_speakers(config, test)) == len(test)
-        else:
-            fits = (config.get("fingerprint"), config.get("seed")) == (corpus.fingerprint, seed)
-        if fits and finished and glow_config(config) == settings.glow:
+    name = "klatt" if corpus.name == "klatt" else "speech"
+    if profile == "cpu":
+        folder, test = model_folder(name, models), corpus.split["test"]
+        if (folder / "config.json").is_file() and len(new_speakers(read_config(folder), test)) == len(test):
             return load_model(folder), folder
-    folder = search_path()[1] / own
+    settings = profile_named("vowel" if profile == "cpu" else profile)
+    folder = build_folder() / "models" / f"{profile}-{corpus.name}"
+    speech = usable(corpus, settings.observation)
     try:
-        train(corpus, folder, settings, seed, resume=True)
+        train(speech, folder, settings, seed, resume=True)
     except OtherTrainingError:  # it stays there
-        folder = folder.with_name(f"{own}-{corpus.fingerprint}")
-        train(corpus, folder, settings, seed, resume=True)
+        folder = folder.with_name(f"{folder.name}-{corpus.fingerprint}")
+        train(speech, folder, settings, seed, resume=True)
     return load_model(folder), folder
-
-
-def flows_of(corpus: Corpus, profile: str = "cpu", seed: int = 0, models: Path | None = None) -> list[str]:
-    """The flow that a study of a corpus uses and, if all exist, the flows of its folds by their common name."""
-    _, folder = reference_model(corpus, profile, seed, models)
-    folds = [name for name, recipe in RECIPES.items() if recipe.fold and recipe.corpus == corpus.name]
-    complete = folds and all((model_folder(name, models) / "config.json").is_file() for name in folds)
-    return [str(folder)] + ([folds[0].rsplit("-", 1)[0]] if complete else [])
 
 
 def new_speakers(config: dict, corpus: Corpus) -> Corpus:
@@ -124,3 +94,20 @@ def new_speakers(config: dict, corpus: Corpus) -> Corpus:
     }  # timit-sample is in timit
     same = corpus.table["corpus"].str.removesuffix("-sample").isin(population)
     return corpus.take(np.flatnonzero(~(same & corpus.table.speaker.isin(old))))
+
+
+def direction_speakers(corpus: Corpus) -> Corpus:
+    """Tokens of every second train speaker, from which directions are estimated; the others fit the judges."""
+    return _every_second(corpus, 0)
+
+
+def judge_speakers(corpus: Corpus) -> Corpus:
+    """Tokens of the train speakers that fit the judges and estimate no direction."""
+    return _every_second(corpus, 1)
+
+
+def _every_second(corpus: Corpus, first: int) -> Corpus:
+    train = corpus.split["train"]
+    people = train.table.drop_duplicates("speaker").sort_values("speaker")
+    turn = people.groupby("sex").cumcount().to_numpy() % 2
+    return train.filter(speaker=list(people.speaker[turn == first]))

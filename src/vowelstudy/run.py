@@ -47,7 +47,7 @@ def open_corpus(corpus: str, root: str | None, profile: str):
     from vowelflow.readers import load_corpus
     from vowelflow.spectrogram import usable
 
-    speech = usable(load_corpus(corpus, root), "padded")
+    speech = usable(load_corpus(corpus, root), "vowel")
     return speech.draw(2, by=("speaker", "phone")) if profile == "smoke" else speech
 
 
@@ -82,7 +82,7 @@ def run_study(corpus="auto", root=None, profile="cpu", seed=0, only=None, build=
     notebooks = chapters(home, only)
     for notebook in notebooks:
         _check_parameters(notebook)
-    speech = usable(load_corpus(corpus, root), "padded")
+    speech = usable(load_corpus(corpus, root), "vowel")
     print(f"corpus: {speech.name} ({speech.note})", flush=True)
     if only is None:
         _check_enough(speech)

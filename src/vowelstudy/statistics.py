@@ -1,15 +1,15 @@
-"""Statistics: estimates with intervals for a method and its baselines, and verdicts.
+"""Statistics: estimates with intervals, and the rule that answers two questions about every claim.
 
-The rule for verdicts was fixed before any result was seen; the page on the protocol lists later amendments. A
-method must be better than each baseline by a margin, and so must the whole interval of the difference over
-speakers.
+*Effect*: is it there? The method must be better than every null. *Flow*: does it need the flow? It must be
+better than every simple method. Better means by a margin, with the whole interval of the difference over
+speakers. The rule was fixed before any result was seen; the page on the protocol explains it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -20,10 +20,12 @@ from vowelflow.base import InputError
 
 CLUSTERS = 8  # speakers that an interval needs at least
 LEVEL = 0.05
-LEAST_DRIFT = 0.02  # smaller changes in probability are noise
 ENOUGH = 100  # label shuffles that can distinguish their share from ``LEVEL``
-HOLDS, PARTLY, FAILS, OPEN = "holds", "holds in part", "does not hold", "not testable here"
-VERDICTS = (HOLDS, PARTLY, FAILS, OPEN)
+NULL, SIMPLE = "null", "simple"  # kinds of baselines
+REPRODUCED, NOT_REPRODUCED, YES, NO = "reproduced", "not reproduced", "yes", "no"
+UNDECIDED = "undecided"
+QUESTIONS = {"effect": (NULL, REPRODUCED, NOT_REPRODUCED), "flow": (SIMPLE, YES, NO)}
+ANSWERS = (REPRODUCED, NOT_REPRODUCED, YES, NO, UNDECIDED)
 
 
 @dataclass(frozen=True)
@@ -33,17 +35,14 @@ class Comparison:
     Attributes:
         claim: id of the claim; ``part`` says which of its tests this is.
         metric: in words, with its unit; ``better`` is 1 if more is better and -1 if less is better.
-        margin: by how much the method must beat each baseline, in the metric's unit.
+        margin: by how much the method must be better than each baseline, in the metric's unit.
         values: a row for each cluster (speaker) and a column for each method, the tested method first.
-        kinds: "untrained", "null" or "simple" for each baseline; other columns are reported, but not
-            compared.
+        kinds: ``NULL`` or ``SIMPLE`` for each baseline; other columns are reported, but not compared.
         n: number of tokens, pairs or samples behind the values.
         primary: whether this comparison decides the claim; the others are exploratory.
+        judges: the same table by each judge alone, if ``values`` are means over several judges.
         rank: if labels are used, the share of label ``shuffles`` that do at least as well.
-        exact: the value that every cluster must have, if nothing is estimated.
         code: "whole" or "top", the part of the flow's code.
-        bound: the best possible value, such as 1 for a share. A baseline that is within the margin of it
-            cannot be beaten by the margin.
     """
 
     claim: str
@@ -55,35 +54,73 @@ class Comparison:
     n: int
     better: int = 1
     primary: bool = False
+    judges: dict[str, pd.DataFrame] = field(default_factory=dict)
     rank: float | None = None
     shuffles: int = 0
-    exact: float | None = None
     code: str = "whole"
-    bound: float | None = None
 
 
-def finding(comparison: Comparison) -> dict:
-    """One row of ``verdicts.json``: estimate, interval, baselines and differences, verdict and reason."""
-    own = comparison.values.columns[0]
+def findings(comparison: Comparison) -> list[dict]:
+    """Rows of ``verdicts.json``: one for each question that the comparison has baselines for."""
+    return [
+        _finding(comparison, question, names)
+        for question, (kind, *_) in QUESTIONS.items()
+        if (names := [name for name, one in comparison.kinds.items() if one == kind])
+    ]
+
+
+def _finding(comparison: Comparison, question: str, names: list[str]) -> dict:
+    values, own = comparison.values, comparison.values.columns[0]
     baselines = {}
-    for name, kind in comparison.kinds.items():
-        difference = comparison.better * (comparison.values[own] - comparison.values[name])
-        baselines[name] = {
-            "kind": kind,
-            **_estimate(comparison.values[name]),
-            "difference": _estimate(difference) | {"p": sign_flip(difference - comparison.margin)},
+    for name in names:
+        difference = comparison.better * (values[own] - values[name])
+        p = {
+            "p": sign_flip(difference - comparison.margin),
+            "p_not": sign_flip(comparison.margin - difference),
         }
-    verdict, reason = _verdict(comparison, baselines)
-    others = [name for name in comparison.values if name != own and name not in comparison.kinds]
+        baselines[name] = {
+            "kind": comparison.kinds[name], **_estimate(values[name]), "difference": _estimate(difference) | p,
+        }  # fmt: skip
+    answer, reason = _answer(comparison, question, baselines)
+    others = [name for name in values if name != own and name not in comparison.kinds]
     return {
-        "claim": comparison.claim, "part": comparison.part, "primary": comparison.primary,
-        "code": comparison.code, "metric": comparison.metric,
+        "claim": comparison.claim, "part": comparison.part, "question": question,
+        "primary": comparison.primary, "code": comparison.code, "metric": comparison.metric,
         "better": "more" if comparison.better > 0 else "less", "method": own,
-        **_estimate(comparison.values[own]), "baselines": baselines,
-        "beside": {name: _estimate(comparison.values[name]) for name in others}, "margin": comparison.margin,
-        "rank_p": comparison.rank, "verdict": verdict, "reason": reason, "n": comparison.n,
-        "clusters": int(comparison.values[own].notna().sum()),
+        **_estimate(values[own]), "baselines": baselines,
+        "beside": {name: _estimate(values[name]) for name in others}, "margin": comparison.margin,
+        "judges": {name: float(one[own].mean()) for name, one in comparison.judges.items()},
+        "rank_p": comparison.rank if question == "effect" else None, "answer": answer, "reason": reason,
+        "n": comparison.n, "speakers": int(values[own].notna().sum()),
     }  # fmt: skip
+
+
+def _answer(comparison: Comparison, question: str, baselines: dict) -> tuple[str, str]:
+    """The answer by the rule of the protocol, and the reason."""
+    _, positive, negative = QUESTIONS[question]
+    own = comparison.values.iloc[:, 0]
+    least = min(int((own - comparison.values[name]).notna().sum()) for name in baselines)
+    if least < CLUSTERS:
+        return UNDECIDED, f"{least} speakers; {CLUSTERS} are needed"
+    ends = {name: row["difference"]["interval"] for name, row in baselines.items()}
+    lost = [name for name, (_, high) in ends.items() if high < comparison.margin]
+    if lost:
+        return negative, f"not better than {_listed(lost)} by the margin"
+    if question == "effect" and comparison.rank is not None and comparison.rank > LEVEL:
+        share = f"{comparison.rank:.0%} of {comparison.shuffles} label shuffles do as well"
+        return (negative if comparison.shuffles >= ENOUGH else UNDECIDED), share
+    if rest := [name for name, (low, _) in ends.items() if low <= comparison.margin]:
+        return UNDECIDED, f"the interval against {_listed(rest)} holds the margin"
+    against = [judge for judge in comparison.judges if not _agrees(comparison, judge, list(baselines))]
+    if against:
+        return UNDECIDED, f"judges disagree: {_listed(against)} alone does not put the flow first"
+    return positive, "better than every baseline of this question by the margin"
+
+
+def _agrees(comparison: Comparison, judge: str, names: list[str]) -> bool:
+    """Whether one judge alone puts the method before each of the baselines."""
+    table, own = comparison.judges[judge], comparison.values.columns[0]
+    return all((comparison.better * (table[own] - table[name])).mean() > 0 for name in names)
 
 
 def interval(by_group, level: float = 0.95) -> dict[str, float | int]:
@@ -118,46 +155,6 @@ def _estimate(values: pd.Series) -> dict:
     return {"estimate": found["estimate"], "interval": ends}
 
 
-def _verdict(comparison: Comparison, baselines: dict) -> tuple[str, str]:
-    """The verdict by the rule of the protocol, and the reason."""
-    own = comparison.values.iloc[:, 0]
-    if comparison.exact is not None:
-        wrong = int((own != comparison.exact).sum())
-        return (FAILS, f"{wrong} of {len(own)} clusters differ") if wrong else (HOLDS, "exactly")
-    counts = [int((own - comparison.values[name]).notna().sum()) for name in comparison.kinds]
-    if min(counts) < CLUSTERS:
-        return OPEN, f"{min(counts)} clusters; {CLUSTERS} are needed"
-    ends = {name: row["difference"]["interval"] for name, row in baselines.items()}
-    won = [name for name, (low, _) in ends.items() if low > comparison.margin]
-    cramped = [name for name, row in baselines.items() if not _beatable(comparison, row["estimate"])]
-    lost = [name for name, (_, high) in ends.items() if high < (0 if name in cramped else comparison.margin)]
-    rest = [name for name in ends if name not in won]
-    needed = [name for name, kind in comparison.kinds.items() if kind in ("null", "untrained")]
-    if any(name in lost for name in needed):
-        return FAILS, f"not better than {_listed(lost)} by the margin"
-    if comparison.rank is not None and comparison.rank > LEVEL:
-        verdict = FAILS if comparison.shuffles >= ENOUGH else OPEN
-        return verdict, f"{comparison.rank:.0%} of {comparison.shuffles} label shuffles do as well"
-    if not rest:
-        return HOLDS, "better than every baseline by the margin"
-    if all(name in won for name in needed):
-        return (
-            PARTLY,
-            f"better than the null and the untrained flow, not shown to be better than {_listed(rest)}",
-        )
-    if lost:
-        return FAILS, f"not better than {_listed(lost)} by the margin"
-    if cramped:
-        reason = f"left no room for the margin, with {comparison.bound:g} the best there is"
-        return OPEN, f"{_listed(cramped)} {reason}"
-    return OPEN, f"the interval against {_listed(rest)} holds the margin"
-
-
-def _beatable(comparison: Comparison, estimate: float) -> bool:
-    """Whether the bound lets the method beat a baseline with this estimate by the margin."""
-    return comparison.bound is None or comparison.better * (comparison.bound - estimate) > comparison.margin
-
-
 def _listed(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
@@ -179,22 +176,42 @@ def sign_flip(differences, draws: int = 9999, seed: int = 0) -> float | None:
     return float(found.pvalue)
 
 
-def with_holm(findings: list[dict]) -> list[dict]:
-    """Findings with ``holm_p``: for primary rows, the largest p against a baseline, corrected over claims.
+def with_holm(rows: list[dict]) -> list[dict]:
+    """Rows with ``holm_p``, the p of the answer corrected over all primary rows of the question (Holm 1979).
 
-    The correction is Holm's (1979). A claim that holds by its interval, but not after the correction, gets
-    the verdict "not testable here".
+    For *reproduced* and *yes*, p is the largest against a baseline. For *no*, every simple method is a test
+    of its own, and the smallest p counts. An answer by its interval that the correction does not confirm
+    becomes *undecided*.
     """
-    p = {}
-    for place, row in enumerate(findings):
-        each = [one["difference"]["p"] for one in row["baselines"].values()]
-        if row["primary"] and each and None not in each:
-            p[place] = max(each)
-    adjusted = dict(zip(p, multipletests(list(p.values()), method="holm")[1].tolist())) if p else {}
-    rows = [row | {"holm_p": adjusted.get(place)} for place, row in enumerate(findings)]
+    rows = [row | {"holm_p": None} for row in rows]
+    for question, (_, positive, _) in QUESTIONS.items():
+        asked = [row for row in rows if row["primary"] and row["question"] == question]
+        gaps = [[one["difference"] for one in row["baselines"].values()] for row in asked]
+        above = {k: [max(gap["p"] for gap in each)] for k, each in enumerate(gaps) if _all_have(each, "p")}
+        below = {k: [gap["p_not"] for gap in each] for k, each in enumerate(gaps) if _all_have(each, "p_not")}
+        for answer, tests in ((positive, above), (NO, below)):
+            for place, p in _corrected(tests).items():
+                if asked[place]["answer"] == answer:
+                    asked[place]["holm_p"] = p
     reason = "its interval would do, but not after Holm's correction over all claims"
-    weak = {"verdict": OPEN, "reason": reason}
-    return [row | weak if row["verdict"] == HOLDS and (row["holm_p"] or 0) > LEVEL else row for row in rows]
+    weak = {"answer": UNDECIDED, "reason": reason}
+    return [row | weak if (row["holm_p"] or 0) > LEVEL else row for row in rows]
+
+
+def _all_have(gaps: list[dict], key: str) -> bool:
+    return bool(gaps) and None not in [gap[key] for gap in gaps]
+
+
+def _corrected(tests: dict[int, list[float]]) -> dict[int, float]:
+    """The smallest corrected p of each row, over all tests of all rows."""
+    if not tests:
+        return {}
+    every = [(place, p) for place, each in tests.items() for p in each]
+    adjusted = multipletests([p for _, p in every], method="holm")[1]
+    found: dict[int, float] = {}
+    for (place, _), p in zip(every, adjusted):
+        found[place] = min(float(p), found.get(place, 1.0))
+    return found
 
 
 def false_positives(p_values, of: str = "labels shuffled") -> dict:
@@ -247,39 +264,43 @@ def over_pairs(table: pd.DataFrame, value: str) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def matched(curves: pd.DataFrame, own: str = "flow") -> tuple[pd.DataFrame, float]:
-    """Gain of each method at the drift that ``own`` has at step 1, and that drift.
+def matched(
+    gains: pd.DataFrame, costs: pd.DataFrame, own: str = "flow", step: float = 1.0
+) -> tuple[pd.DataFrame, dict[str, float]]:
+    """Gain of each method at the cost that ``own`` has at ``step``, and the step at which each method is taken.
 
-    Gain and drift are measured from step 0 of the same method, so that losses of the encoding are not
-    attributed to any step. The drift, a mean over speakers, is interpolated linearly between steps, and the
-    gain is taken where it first reaches the limit, or at the last step if it never does.
+    A method's cost is interpolated linearly between its steps, and its gain is taken where the cost first
+    exceeds that of ``own``; at its last step if it never does; and at its first one if it starts there.
 
     Args:
-        curves: columns method, step (with 0), speaker, gain, drift; drift measures what should not change.
+        gains: columns method, step, speaker, gain; for every method the same steps.
+        costs: a row for each method and a column for each step; what is lost in realism.
 
     Returns:
-        Gains, with a row for each speaker and a column for each method; and the drift at which they are
-        taken.
+        Gains, with a row for each speaker and a column for each method; and steps by method.
     """
-    means = curves.groupby(["method", "speaker", "step"])[["gain", "drift"]].mean().unstack("step")
-    means = means.astype(float)
-    drifts = {name: part.drift.sub(part.drift[0.0], axis=0).mean() for name, part in means.groupby("method")}
-    limit = max(float(drifts[own][1.0]), LEAST_DRIFT)
-    found = {}
-    for name, part in means.groupby("method"):
-        steps = drifts[name].index.to_numpy(float)
-        step = 1.0 if name == own else _reached(steps, drifts[name].to_numpy(), limit)
-        gains = part.gain.sub(part.gain[0.0], axis=0).droplevel("method")
-        found[name] = gains.apply(lambda row, step=step, steps=steps: np.interp(step, steps, row), axis=1)
-    return pd.DataFrame(found), limit
+    limit = float(costs.loc[own, step])
+    means = gains.groupby(["method", "speaker", "step"]).gain.mean().unstack("step").astype(float)
+    found, taken = {}, {}
+    for name, part in means.groupby("method", sort=False):
+        steps = part.columns.to_numpy(float)
+        taken[name] = (
+            step if name == own else _first_above(steps, costs.loc[name, steps].to_numpy(float), limit)
+        )
+        rows = part.droplevel("method")
+        found[name] = rows.apply(lambda row, at=taken[name], steps=steps: np.interp(at, steps, row), axis=1)
+    return pd.DataFrame(found), taken
 
 
-def _reached(steps: np.ndarray, drifts: np.ndarray, limit: float) -> float:
-    """The step at which the drift first reaches the limit, or the last step."""
-    k = int(np.argmax(drifts > limit))  # 0 if it never does, because the drift at the first step is 0
-    if k == 0:
+def _first_above(steps: np.ndarray, costs: np.ndarray, limit: float) -> float:
+    """The step at which the costs first exceed the limit; the last step if they never do."""
+    above = np.flatnonzero(costs > limit)
+    if not len(above):
         return float(steps[-1])
-    share = (limit - drifts[k - 1]) / (drifts[k] - drifts[k - 1])
+    k = int(above[0])
+    if k == 0:
+        return float(steps[0])
+    share = (limit - costs[k - 1]) / (costs[k] - costs[k - 1])
     return float(steps[k - 1] + share * (steps[k] - steps[k - 1]))
 
 

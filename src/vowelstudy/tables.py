@@ -12,34 +12,42 @@ from IPython.display import HTML
 
 from vowelflow.base import build_folder, save_atomically
 
-from .evidence import OTHER_SEED, WITH_SHARED, all_findings, full_results, is_stale, results_folder
+from .evidence import (
+    OTHER_SEED,
+    OWN_DIRECTIONS,
+    WITH_SHARED,
+    all_findings,
+    full_results,
+    is_stale,
+    results_folder,
+)
 from .experiments import CLAIMS
 from .folds import Setting
 from .results import estimate_text, glue_all, markdown, read_json, write_json
-from .statistics import VERDICTS
+from .statistics import NO, NOT_REPRODUCED, REPRODUCED, UNDECIDED, YES
 
-SIGNS = dict(zip(VERDICTS, ("✓", "◐", "✗", "?")))  # shown next to the words, never instead of them
+SIGNS = {REPRODUCED: "✓", NOT_REPRODUCED: "✗", YES: "✓", NO: "✗", UNDECIDED: "?"}  # beside the words
+ASKED = {"effect": "is it there?", "flow": "does it need the flow?"}
 PICTURE = (
-    "Each claim's number beside the baseline that is hardest to beat, with its interval over speakers, "
-    "in margins, before Holm's correction"
+    "Each claim's number against the hardest null and against the hardest simple method, with intervals over "
+    "speakers, in margins, before Holm's correction"
 )
 MARKS = ("<!-- verdicts: generated -->", "<!-- end of verdicts -->")
 
 
 def _word(row: dict) -> str:
     stale = ", but stale: the measurement or the flow has changed since" if row.get("stale") else ""
-    return f"{SIGNS[row['verdict']]} {row['verdict']}{stale}"
+    return f"{SIGNS[row['answer']]} {row['answer']}{stale}"
 
 
-def best_baseline(row: dict) -> tuple[str, dict] | None:
-    """Name and estimate of the best baseline; None if there is none."""
-    ranked = [(name, one) for name, one in row["baselines"].items() if one["estimate"] is not None]
-    sign = 1 if row["better"] == "more" else -1
-    return max(ranked, key=lambda pair: sign * pair[1]["estimate"], default=None)
+def hardest(row: dict) -> tuple[str, dict] | None:
+    """Name and row of the baseline with the smallest difference; None if there is none."""
+    ranked = [pair for pair in row["baselines"].items() if pair[1]["difference"]["estimate"] is not None]
+    return min(ranked, key=lambda pair: pair[1]["difference"]["estimate"], default=None)
 
 
 def table(findings: list[dict], link: str | None = None, primary: bool | None = None) -> pd.DataFrame:
-    """A row for each finding: claim, verdict, test, our estimate and the best baseline's.
+    """A row for each finding: claim, question, answer, test, our estimate and the hardest baseline's.
 
     Args:
         link: where the pages of the chapters are, if claims should link to them.
@@ -47,13 +55,13 @@ def table(findings: list[dict], link: str | None = None, primary: bool | None = 
     """
     rows = []
     for row in (one for one in findings if primary in (None, one["primary"])):
-        best, claim = best_baseline(row), row["statement"]
+        best, claim = hardest(row), row["statement"]
         rows.append({
             "claim": claim if link is None else f"[{claim}]({link}{row['notebook']}.html)",
-            "verdict": _word(row),
+            "question": ASKED[row["question"]], "answer": _word(row),
             "test": f"{row['part']}: {row['metric']} ({row['better']} is better)" if row["metric"] else "-",
             "ours": estimate_text(row),
-            "best baseline": "-" if best is None else f"{best[0]}: {estimate_text(best[1])}",
+            "hardest baseline": "-" if best is None else f"{best[0]}: {estimate_text(best[1])}",
         })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -69,11 +77,11 @@ def show(result: dict) -> HTML:
 
 
 def _finding(row: dict) -> str:
-    """One finding in HTML: a table of the method and its baselines, and the verdict."""
-    own, shared = row["method"], row.get("with_shared")
+    """One finding in HTML: the question, a table of the method and its baselines, and the answer."""
+    own = row["method"]
     others = {f"({name})": one for name, one in row["beside"].items()}
-    others |= {f"({own}, with the sentences that all speakers read)": shared} if shared else {}
-    others |= {f"({own}, seed {seed})": one for seed, one in (row.get("seeds") or {}).items()}
+    others |= {f"({own}, by {name} alone)": {"estimate": one} for name, one in row["judges"].items()}
+    others |= {f"({own}, {name})": one for name, one in row["seeds"].items()}
     lines = [(own, row, None), *((name, one, one["difference"]) for name, one in row["baselines"].items())]
     body = "".join(
         f"<tr><td>{html.escape(name)}</td><td>{estimate_text(one)}</td>"
@@ -82,8 +90,8 @@ def _finding(row: dict) -> str:
     )
     head = "<tr><th>method</th><th>estimate</th><th>better than the baseline by</th></tr>"
     title = (
-        f"{row['part']}: {row['metric']}; {row['better']} is better, margin {row['margin']}, "
-        f"{row['n']} items, {row['clusters']} clusters"
+        f"{ASKED[row['question']].capitalize()} {row['part']}: {row['metric']}; {row['better']} is better, "
+        f"margin {row['margin']}, n = {row['n']}, {row['speakers']} speakers, 95 % intervals over speakers"
     )
     return (
         f'<p class="vf-what">{html.escape(title)}</p>'
@@ -108,17 +116,18 @@ def intervals(found: dict[str, dict] | None) -> pd.DataFrame:
 
 
 def agreement(here: dict, full: dict | None) -> str:
-    """A sentence that says whether this run and the full protocol have the same verdict."""
+    """A sentence that says whether this run and the full protocol give the same answers."""
     if full is None:
         return "There are no full results for this corpus and flow; this run is all there is."
-    small, large = (next(row["verdict"] for row in one["findings"] if row["primary"]) for one in (here, full))
-    stale = (
+    old = (
         " The full results are stale: the measurement or the flow has changed since." if full["stale"] else ""
     )
-    if small == large:
-        return f"This run and the full protocol agree: {large}.{stale}"
+    both = [{row["question"]: row for row in one["findings"] if row["primary"]} for one in (here, full)]
+    if all(row["answer"] == both[1].get(name, row)["answer"] for name, row in both[0].items()):
+        return f"This run and the full protocol agree.{old}"
+    answers = [", ".join(row["answer"] for row in one.values()) for one in both]
     n = full["findings"][0]["n"]
-    return f"This run says: {small}. The full protocol, with {n} items, says: {large}.{stale}"
+    return f"This run says: {answers[0]}. The full protocol, with n = {n}, says: {answers[1]}.{old}"
 
 
 def full_of(setting: Setting) -> dict[str, dict]:
@@ -138,40 +147,57 @@ def full_of(setting: Setting) -> dict[str, dict]:
 def write_verdicts(folder: Path) -> Path:
     """Write ``verdicts.json`` into the folder with the full results of a corpus and a flow.
 
-    It has all findings, null checks and provenances. If they were measured, each finding has ``with_shared``,
-    its result with the sentences that all speakers read, and ``seeds``, its results with other seeds.
+    It has all findings, null checks and provenances. ``seeds`` of a finding has its results with other seeds,
+    with other seeds of the flow, with directions of the corpus's own speakers, and with the sentences that
+    all speakers read, where these were measured. If another seed gives another answer, the answer is
+    *undecided*.
     """
-    shared, start = _by_part(folder.with_name(folder.name + WITH_SHARED)), folder.name + OTHER_SEED
-    others = {
-        path.name.removeprefix(start): _by_part(path) for path in sorted(folder.parent.glob(f"{start}*"))
-    }
+    others = _beside(folder)
 
     def extended(row: dict) -> dict:
-        part = row["claim"], row["part"]
-        seeds = {seed: rows[part] for seed, rows in others.items() if part in rows}
-        return row | {"with_shared": shared.get(part), "seeds": seeds}
+        key = row["claim"], row["part"], row["question"]
+        seeds = {name: rows[key] for name, rows in others.items() if key in rows}
+        turned = [name for name, one in seeds.items() if "seed" in name and one["answer"] != row["answer"]]
+        if turned and row["answer"] != UNDECIDED:
+            reason = f"{row['answer']} here, but {seeds[turned[0]]['answer']} with {turned[0]}"
+            row = row | {"answer": UNDECIDED, "reason": reason}
+        return row | {"seeds": seeds}
 
     return _write(folder / "verdicts.json", full_results(folder), extended)
 
 
-def _by_part(folder: Path) -> dict[tuple[str, str], dict]:
-    """The results in a folder, by claim and part."""
-    keys, rows = ("estimate", "interval", "n", "clusters", "verdict"), all_findings(full_results(folder))
-    return {(row["claim"], row["part"]): {key: row[key] for key in keys} for row in rows}
+def _beside(folder: Path) -> dict[str, dict]:
+    """Results that are reported beside those of a folder, in words, each by claim, part and question."""
+    found = {}
+    for path in sorted(folder.parent.glob(f"{folder.name}-*")):
+        name = path.name.removeprefix(folder.name)
+        words = {
+            WITH_SHARED: "with shared sentences",
+            OWN_DIRECTIONS: "with directions of the corpus's own speakers",
+        }
+        if name.startswith(OTHER_SEED):
+            words[name] = f"sampling seed {name.removeprefix(OTHER_SEED)}"
+        if name.removeprefix("-seed-").isdecimal():
+            words[name] = f"flow {path.name}"
+        if name in words:
+            keys, rows = ("estimate", "interval", "n", "speakers", "answer"), all_findings(full_results(path))
+            found[words[name]] = {
+                (row["claim"], row["part"], row["question"]): {key: row[key] for key in keys} for row in rows
+            }
+    return found
 
 
 def over_seeds(findings: list[dict]) -> str:
-    """A sentence that says how many primary verdicts change with another seed.
-
-    The seed decides the dequantization noise, pairs, samples and shuffles.
-    """
+    """A sentence that says how many primary answers change with another seed of sampling or of the flow."""
     primary = [row for row in findings if row["primary"]]
-    tried = [(row, other) for row in primary for other in (row.get("seeds") or {}).values()]
+    tried = [(row, other) for row in primary for name, other in row["seeds"].items() if "seed" in name]
     if not tried:
         return "No other seed has been tried."
-    changed = sorted({row["claim"] for row, other in tried if row["verdict"] != other["verdict"]})
-    effect = f"it changes that of {', '.join(changed)}" if changed else "it changes none"
-    return f"{len(tried)} primary verdicts were measured with another seed, too: {effect}."
+    changed = sorted(
+        {f"{row['claim']} ({row['question']})" for row, other in tried if row["answer"] != other["answer"]}
+    )
+    effect = f"it changes {', '.join(changed)}" if changed else "it changes none"
+    return f"{len(tried)} primary answers were measured with another seed, too: {effect}."
 
 
 def write_run(results: dict[str, dict]) -> Path:
@@ -199,15 +225,23 @@ def load_verdicts(home: Path) -> dict[tuple[str, str], dict]:
 
 
 def readme_table(found: dict[tuple[str, str], list[dict]]) -> str:
-    """The README's table: the primary verdict of each claim, with a column for each corpus and flow."""
+    """The README's table: the two answers for each claim, with a pair of columns for each corpus and flow."""
     rows = []
     for claim in CLAIMS.values():
         row = {"section": claim.section, "the paper's claim": claim.statement}
         for (corpus, flow), findings in found.items():
-            primary = next((one for one in findings if one["claim"] == claim.id and one["primary"]), None)
-            row[f"{flow} on {corpus}"] = _word(primary) if primary else "not measured yet"
+            for question, text in ASKED.items():
+                one = _primary(findings, claim.id, question)
+                row[f"{flow} on {corpus}: {text}"] = _word(one) if one else "-"
         rows.append(row)
     return markdown(pd.DataFrame(rows))
+
+
+def _primary(findings: list[dict], claim: str, question: str) -> dict | None:
+    rows = [
+        row for row in findings if row["primary"] and (row["claim"], row["question"]) == (claim, question)
+    ]
+    return rows[0] if rows else None
 
 
 def renew_readme(home: Path) -> Path:
@@ -227,14 +261,21 @@ def renew_readme(home: Path) -> Path:
 
 
 def glue_finding(result: dict, full: dict | None, prefix: str) -> None:
-    """Glue the primary finding of a claim for the text of its chapter.
+    """Glue the primary findings of a claim for the text of its chapter.
 
     The estimates of the method and of all baselines are glued under the first word of their names in lower
-    case, the verdict as ``verdict``, and the sentence of ``agreement`` as ``agrees``.
+    case, the answers as ``effect`` and ``flow_needed`` with their reasons, and the sentence of ``agreement``
+    as ``agrees``.
     """
-    row = result["findings"][0]
-    estimates = {row["method"]: row["estimate"]}
-    estimates |= {name: one["estimate"] for name, one in (row["baselines"] | row["beside"]).items()}
+    rows = [row for row in result["findings"] if row["primary"]]
+    estimates = {rows[0]["method"]: rows[0]["estimate"]}
+    for row in rows:
+        estimates |= {name: one["estimate"] for name, one in (row["baselines"] | row["beside"]).items()}
     first = {name: name.split()[0].strip(",").replace("-", "_").lower() for name in estimates}
     values = {first[name]: value for name, value in reversed(estimates.items())}
-    glue_all(values | {"verdict": row["verdict"], "agrees": agreement(result, full)}, prefix)
+    names = {"effect": "effect", "flow": "flow_needed"}
+    values |= {key: "not asked" for name in names.values() for key in (name, f"{name}_reason")}
+    for row in rows:
+        name = names[row["question"]]
+        values |= {name: row["answer"], f"{name}_reason": row["reason"]}
+    glue_all(values | {"agrees": agreement(result, full)}, prefix)

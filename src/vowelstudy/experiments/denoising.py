@@ -9,25 +9,25 @@ import numpy as np
 import pandas as pd
 import torch
 
-from vowelflow.audio import to_audio
+from vowelflow.base import RATE
 from vowelflow.glow import Glow
 from vowelflow.latent import direction, random_direction
 from vowelflow.noise import add_noise
 from vowelflow.spectrogram import batches, peaks, phases, spectrum_of
 
-from .. import judges
+from .. import measures
 from ..baselines import spectral_subtraction, wiener
-from ..folds import Fold, Tokens, codes_of, decode_folds
-from ..methods import flow_method, picture_method, top_method
+from ..folds import Fold
+from ..methods import flow_method, picture_method, top_method, vae_method
 from ..protocol import Protocol
-from ..statistics import Comparison, shuffle_test
+from ..statistics import NULL, SIMPLE, Comparison, shuffle_test
+from ..tokens import Tokens, codes_of, decode_folds
+from ..vae import VAE
 
 TRAINED, OTHERS = "white", ("pink", "babble")  # displacements are estimated from white noise only
 MEASURES = ("gain", "segmental_snr", "mel_cepstral")
-KINDS = {
-    "untrained flow": "untrained", "random direction": "null", "shuffled labels": "null",
-    "pictures": "simple", "spectral subtraction": "simple", "Wiener filter": "simple",
-}  # fmt: skip
+NULLS = dict.fromkeys(("no move", "random direction", "shuffled labels"), NULL)
+SIMPLES = dict.fromkeys(("pictures", "spectral subtraction", "Wiener filter", "beta-VAE"), SIMPLE)
 
 
 class Noisy:
@@ -41,7 +41,7 @@ class Noisy:
         return add_noise(snr, self.seed, kind, self.tokens.corpus if kind == "babble" else None)
 
     def pictures(self, rows: np.ndarray, kind: str, snr: int) -> torch.Tensor:
-        """Noisy pictures ``(n, 1, 288, 288)``."""
+        """Noisy pictures ``(n, 1, side, frames)``."""
         return torch.stack([picture for picture, _ in self._made(rows, kind, snr)])
 
     def peaks(self, rows: np.ndarray, kind: str, snr: int) -> list[float]:
@@ -56,10 +56,11 @@ class Noisy:
         return torch.stack(self._cached((id(flow), kind, snr), rows, make))
 
     def phases(self, rows: np.ndarray, kind: str | None, snr: int | None) -> torch.Tensor:
-        """Phases of the noisy spectra ``(n, 257, 288)``, or of the clean ones if ``kind`` is None."""
+        """Phases of the noisy spectra ``(n, bins, frames)``, or of the clean ones if ``kind`` is None."""
 
         def make(missing):
-            return phases(self.tokens.corpus.take(missing), None if kind is None else self.noise(kind, snr))
+            noise = None if kind is None else self.noise(kind, snr)
+            return phases(self.tokens.corpus.take(missing), noise, self.tokens.observation)
 
         return torch.stack(self._cached(("phase", kind, snr), rows, make))
 
@@ -79,7 +80,9 @@ class Noisy:
     def _made(self, rows: np.ndarray, kind: str, snr: int) -> list[tuple[torch.Tensor, float]]:
         def make(missing):
             noise = self.noise(kind, snr)
-            pictures, levels = next(batches(self.tokens.corpus.take(missing), noise, batch=len(missing)))
+            tokens = self.tokens.corpus.take(missing)
+            made = batches(tokens, noise, batch=len(missing), observation=self.tokens.observation)
+            pictures, levels = next(made)
             return list(zip(pictures, levels.tolist()))
 
         return self._cached((kind, snr), rows, make)
@@ -92,7 +95,7 @@ class Noisy:
 
 
 def denoising(
-    tokens: Tokens, folds: list[Fold], variants: dict[str, Glow], protocol: Protocol, seed: int
+    tokens: Tokens, folds: list[Fold], noise_flow: Glow | None, vae: VAE | None, protocol: Protocol, seed: int
 ) -> dict:
     """Decrease in dB of the log-spectral distance to clean pictures, at steps chosen on fit speakers."""
     noisy = Noisy(tokens, seed)
@@ -101,7 +104,7 @@ def denoising(
     middle = min(protocol.snrs, key=lambda snr: abs(snr - 10))
     for fold, fit, tuning, evaluation in parts:
         for snr in protocol.snrs:
-            methods = methods_of(noisy, fold, fit, TRAINED, snr, variants)
+            methods = methods_of(noisy, fold, fit, TRAINED, snr, noise_flow, vae)
             curve = scores(noisy, tuning, methods, TRAINED, snr, protocol.betas)
             best = curve.groupby(["method", "beta"]).gain.mean().unstack().idxmax(axis=1)
             chosen += [{"method": name, "snr": snr, "beta": beta} for name, beta in best.items()]
@@ -126,7 +129,9 @@ def _comparisons(table: pd.DataFrame, shuffles: dict) -> list[Comparison]:
     def comparison(part, noise, own="flow", **more):
         rows = table[table.noise == noise]
         values = rows.pivot_table(index="speaker", columns="method", values="gain", aggfunc="mean")
-        return Comparison("denoising", part, metric, 0.5, values[[own, *KINDS]], KINDS, n, **more)
+        values["no move"] = 0.0
+        kinds = {name: kind for name, kind in (NULLS | SIMPLES).items() if name in values}
+        return Comparison("denoising", part, metric, 0.5, values[[own, *kinds]], kinds, n, **more)
 
     found = [
         comparison("white noise, all levels", TRAINED, primary=True, **shuffles),
@@ -152,8 +157,9 @@ def parts_of(
 
 
 def methods_of(
-    noisy: Noisy, fold: Fold, fit: np.ndarray, kind: str, snr: int, variants: dict[str, Glow]
-) -> dict:
+    noisy: Noisy, fold: Fold, fit: np.ndarray, kind: str, snr: int, noise_flow: Glow | None = None,
+    vae: VAE | None = None,
+) -> dict:  # fmt: skip
     """Methods by name: functions of (rows, kind of noise, SNR, beta) that return denoised pictures.
 
     In codes and in pixels they are z - beta xi, where xi is the mean displacement from clean to noisy ``fit``
@@ -162,10 +168,9 @@ def methods_of(
     tokens, seed = noisy.tokens, noisy.seed
     signs = np.random.default_rng([seed, snr]).choice([-1.0, 1.0], len(tokens))[fit]
     flip = torch.from_numpy(signs).float()[:, None]
-    flows = {"flow": fold.flow, "untrained flow": fold.untrained}
-    if "noise" in variants:
-        flows["noise-trained flow"] = variants["noise"]
-    found = {}
+    flows, found = {"flow": fold.flow}, {}
+    if noise_flow is not None:
+        flows["noise-trained flow"] = noise_flow
     for name, flow in flows.items():
         clean, after = codes_of(flow, tokens, seed)[fit], noisy.codes(flow, fit, kind, snr)
         xi, subtract = direction(clean, after), partial(_subtract, noisy, flow_method(flow))
@@ -174,8 +179,10 @@ def methods_of(
             found["top code"] = partial(_subtract, noisy, top_method(flow), xi)
             found["random direction"] = partial(subtract, random_direction(xi, seed))
             found["shuffled labels"] = partial(subtract, (flip * (after - clean)).mean(0, keepdim=True))
-    xi = direction(tokens.pictures[fit], noisy.pictures(fit, kind, snr))
-    found["pictures"] = partial(_subtract, noisy, picture_method(), xi)
+    for method in [picture_method(tokens.observation.shape), *([vae_method(vae)] if vae else [])]:
+        pictures = tokens.pictures[fit], noisy.pictures(fit, kind, snr)
+        xi = direction(*(method.encode(one, seed) for one in pictures))
+        found[method.name] = partial(_subtract, noisy, method, xi)
     found["spectral subtraction"] = partial(_filter, noisy, spectral_subtraction)
     found["Wiener filter"] = partial(_filter, noisy, wiener)
     return found
@@ -190,8 +197,9 @@ def _subtract(noisy: Noisy, method, xi: torch.Tensor, rows, kind: str, snr: int,
 
 
 def _filter(noisy: Noisy, enhance: Callable, rows, kind: str, snr: int, beta: float) -> torch.Tensor:
-    pictures = noisy.pictures(rows, kind, snr)
-    return torch.lerp(pictures, enhance(pictures, noisy.power(rows, kind, snr)), beta)
+    pictures, tokens = noisy.pictures(rows, kind, snr), noisy.tokens
+    hop = 1000 * tokens.samples[rows] / RATE / tokens.frames[rows]
+    return torch.lerp(pictures, enhance(pictures, noisy.power(rows, kind, snr), hop), beta)
 
 
 def scores(
@@ -204,12 +212,12 @@ def scores(
     tokens = noisy.tokens
     clean, frames = tokens.pictures[rows], tokens.frames[rows]
     start = noisy.pictures(rows, kind, snr)
-    before = judges.log_spectral_distance(start, clean, frames)
+    before = measures.log_spectral_distance(start, clean, frames)
     found = []
     for name, method in methods.items():
         for beta in [betas[name]] if all_measures else betas:
             pictures = start if beta == 0 else method(rows, kind, snr, beta)
-            part = {"gain": before - judges.log_spectral_distance(pictures, clean, frames)}
+            part = {"gain": before - measures.log_spectral_distance(pictures, clean, frames)}
             if all_measures:
                 part |= _other_measures(noisy, rows, pictures, kind, snr)
             found.append(pd.DataFrame(part | {
@@ -225,12 +233,13 @@ def _other_measures(noisy: Noisy, rows: np.ndarray, pictures: torch.Tensor, kind
     clean, frames = tokens.pictures[rows], tokens.frames[rows]
 
     def sounds(magnitudes, angles, levels):
-        return [to_audio(*one[:3], frames=int(one[3])) for one in zip(magnitudes, angles, levels, frames)]
+        return [tokens.sound(*one) for one in zip(magnitudes, rows, angles, levels)]
 
-    truth = sounds(clean, noisy.phases(rows, None, None), peaks(tokens.corpus.take(rows)).tolist())
+    levels = peaks(tokens.corpus.take(rows), tokens.observation).tolist()
+    truth = sounds(clean, noisy.phases(rows, None, None), levels)
     phase, level = noisy.phases(rows, kind, snr), noisy.peaks(rows, kind, snr)
-    snrs = [judges.segmental_snr(sounds(one, phase, level), truth) for one in (start, pictures)]
-    cepstral = [judges.mel_cepstral_distortion(one, clean, frames) for one in (start, pictures)]
+    snrs = [measures.segmental_snr(sounds(one, phase, level), truth) for one in (start, pictures)]
+    cepstral = [measures.mel_cepstral_distortion(one, clean, frames) for one in (start, pictures)]
     return {"segmental_snr": snrs[1] - snrs[0], "mel_cepstral": cepstral[0] - cepstral[1]}
 
 
@@ -251,12 +260,12 @@ def _shuffles(noisy: Noisy, parts: list[tuple], protocol: Protocol) -> tuple[dic
             plans.append((fold.flow, fit, each, rows, noisy.codes(fold.flow, rows, TRAINED, snr)))
     rows = np.concatenate([plan[3] for plan in plans])
     clean, frames = tokens.pictures[rows], tokens.frames[rows]
-    before = judges.log_spectral_distance(noisy.pictures(rows, TRAINED, snr), clean, frames)
+    before = measures.log_spectral_distance(noisy.pictures(rows, TRAINED, snr), clean, frames)
     for shuffle in range(protocol.shuffles + 1):
         coins = rng.choice([-1.0, 1.0], len(tokens)) if shuffle else np.ones(len(tokens))
         moved = []
         for flow, fit, each, _, start in plans:
             signs = torch.from_numpy(coins[fit]).float()[:, None]
             moved.append((flow, start - (signs * each).mean(0, keepdim=True)))
-        gains.append(before - judges.log_spectral_distance(decode_folds(moved), clean, frames))
+        gains.append(before - measures.log_spectral_distance(decode_folds(moved), clean, frames))
     return shuffle_test(gains)

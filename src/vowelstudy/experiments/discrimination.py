@@ -2,41 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
-import torch
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from vowelflow.glow import Glow
-from vowelflow.spectrogram import FRAMES, central
-
-from .. import judges
-from ..folds import Fold, Tokens, codes_of, merged
+from .. import measures
+from ..folds import Fold, merged
 from ..pairs import speaker_pairs
 from ..protocol import Protocol
-from ..statistics import Comparison, calibrated, interval
+from ..statistics import NULL, SIMPLE, Comparison, calibrated, interval
+from ..tokens import Tokens, codes_of
 from .directions import CLASSES, shuffled
 
-SPACES = ("pictures", "top code", "whole code", "untrained flow", "duration alone")
+SPACES = ("pictures", "whole code", "top code", "untrained flow", "PCA, whitened", "duration alone")
+KINDS = {"split halves of pictures": NULL, "untrained flow": SIMPLE, "PCA, whitened": SIMPLE}
+WHITENED = 256  # principal components, at most
 
 
 def points_of(tokens: Tokens, fold: Fold, rows: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     """Coordinates ``(n, d)`` of tokens in each space, in the span of these tokens."""
-    codes = codes_of(fold.flow, tokens, seed)[rows]
+    codes, pictures = codes_of(fold.flow, tokens, seed)[rows], tokens.pictures
+    fit = pictures[fold.fit].flatten(1).numpy()
+    whiten = PCA(min(WHITENED, len(fit) - 1), whiten=True, svd_solver="randomized", random_state=0).fit(fit)
     return {
-        "pictures": judges.span(tokens.pictures[rows]),
-        "top code": judges.span(codes[:, : fold.flow.top_size]),
-        "whole code": judges.span(codes),
-        "untrained flow": judges.span(codes_of(fold.untrained, tokens, seed)[rows]),
-        "duration alone": tokens.frames[rows][:, None].astype(float),
+        "pictures": measures.span(pictures[rows]),
+        "whole code": measures.span(codes),
+        "top code": measures.span(codes[:, : fold.flow.top_size]),
+        "untrained flow": measures.span(codes_of(fold.untrained, tokens, seed)[rows]),
+        "PCA, whitened": whiten.transform(pictures[rows].flatten(1).numpy()),
+        "duration alone": tokens.samples[rows][:, None].astype(float),
     }
 
 
-def classifiers() -> dict:
+def classifiers() -> dict[str, Callable]:
     """Functions from points and labels to a fitted classifier, by name; the paper uses LDA."""
 
     def with_components(last):
@@ -47,19 +51,14 @@ def classifiers() -> dict:
         return fit
 
     return {
-        "LDA": judges.shrinkage_lda,
+        "LDA": measures.shrinkage_lda,
         "logistic regression": with_components(LogisticRegression(C=0.01, max_iter=1000)),
         "small network": with_components(MLPClassifier((32,), alpha=1.0, max_iter=1000, random_state=0)),
     }
 
 
-def discrimination(
-    tokens: Tokens, folds: list[Fold], variants: dict[str, Glow], protocol: Protocol, seed: int
-) -> dict:
-    """Accuracy of classifiers in codes and in pictures, on speakers who are new to them and to the flow.
-
-    *Largely lost* means that the accuracy above chance is less than half of that in pictures.
-    """
+def discrimination(tokens: Tokens, folds: list[Fold], protocol: Protocol, seed: int) -> dict:
+    """What classifiers lose in accuracy from pictures to codes, on speakers who are new to them and to the flow."""
     tasks = {"vowel": "phone", "sex": "sex"} if tokens.table.sex.nunique() > 1 else {"vowel": "phone"}
     rows, null, plans = [], {}, [plan_of(tokens, fold, seed) for fold in folds]
     for task, factor in tasks.items():
@@ -78,23 +77,36 @@ def discrimination(
     }
     numbers = {
         "accuracy": accuracy, "null by task": null, "speakers": _speakers(tokens, folds, protocol, seed),
-        "memory": memory_of(tokens, folds[0], seed), "crops": _crops(tokens, folds, variants, seed),
+        "memory": memory_of(tokens, folds[0], seed),
     }  # fmt: skip
     comparisons = [one for task in tasks for one in _comparisons(table[table.task == task], task)]
     return {"comparisons": comparisons, "null": null["vowel"], "numbers": numbers}
 
 
 def _comparisons(table: pd.DataFrame, task: str) -> list[Comparison]:
-    above = by_speaker(table).loc["LDA"].unstack("space") - 0.5
-    above["half of pictures"] = above.pictures / 2
-    kinds = {"untrained flow": "untrained", "pictures": "null", "half of pictures": "simple"}
-    n = int((table.classifier == "LDA").sum()) // len(SPACES)
-    whole, top = (above[[own, *kinds, "duration alone"]] for own in ("whole code", "top code"))
-    metric, primary = "accuracy of LDA above chance", task == "vowel"
-    return [
-        Comparison("discrimination", task, metric, 0.05, whole, kinds, n, -1, primary),
-        Comparison("discrimination", f"{task}, top code", metric, 0.05, top, kinds, n, -1, code="top"),
-    ]
+    """Losses from pictures to codes: the mean of three classifiers, and each of them as a judge."""
+    losses = {name: _losses(part) for name, part in table.groupby("classifier")}
+    mean, n = sum(losses.values()) / len(losses), int((table.space == "pictures").sum()) // len(losses)
+    metric, found = "accuracy lost from pictures to codes", []
+    for own, note, more in (
+        ("whole code", "", {"primary": task == "vowel"}),
+        ("top code", ", top code", {"code": "top"}),
+    ):
+        columns = [own, *KINDS, "duration alone"]
+        judged = {name: one[columns] for name, one in losses.items()}
+        found.append(
+            Comparison(
+                "discrimination", task + note, metric, 0.05, mean[columns], KINDS, n, judges=judged, **more
+            )
+        )
+    return found
+
+
+def _losses(table: pd.DataFrame) -> pd.DataFrame:
+    """For each speaker, the accuracy in pictures minus that in each space; between halves, one minus the other."""
+    right = by_speaker(table).droplevel("classifier").unstack("space")
+    found = pd.DataFrame({space: right.pictures - right[space] for space in SPACES[1:]})
+    return found.assign(**{"split halves of pictures": right["first half"] - right["second half"]})
 
 
 def plan_of(tokens: Tokens, fold: Fold, seed: int) -> dict:
@@ -118,16 +130,23 @@ def balanced(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.sort(np.concatenate(drawn))
 
 
-def scores(tokens: Tokens, plan: dict, factor: str, fit, seed: int) -> pd.DataFrame:
+def scores(tokens: Tokens, plan: dict, factor: str, fit: Callable, seed: int) -> pd.DataFrame:
     """Whether evaluation tokens are classified correctly in each space: columns space, speaker, class, right.
 
-    ``fit`` is one of ``classifiers``. It is fitted on ``balanced`` classes of fit tokens.
+    ``fit`` is one of ``classifiers``. It is fitted on ``balanced`` classes of fit tokens; in pictures also on
+    each half of the fit speakers.
     """
     of_fit, evaluation = (tokens.table.iloc[plan[part]] for part in ("fit", "evaluation"))
     labels, found = of_fit[factor].to_numpy(), []
     chosen = balanced(labels, np.random.default_rng([seed, 19]))
-    for space, points in plan["points"].items():
-        guess = fit(points[chosen], labels[chosen]).predict(points[len(labels) :])
+    half = of_fit.groupby("sex").speaker.rank("dense").to_numpy().astype(int) % 2 == 0
+    plans = {space: (points, chosen) for space, points in plan["points"].items()}
+    for name, side in (("first half", half), ("second half", ~half)):
+        rows = np.flatnonzero(side if len(set(labels[side])) > 1 else side | ~side)
+        rows = rows[balanced(labels[rows], np.random.default_rng([seed, 19]))]
+        plans[name] = plan["points"]["pictures"], rows
+    for space, (points, places) in plans.items():
+        guess = fit(points[places], labels[places]).predict(points[len(labels) :])
         right = {"class": evaluation[factor], "right": guess == evaluation[factor]}
         found.append(pd.DataFrame({"space": space, "speaker": evaluation.speaker, **right}))
     return pd.concat(found)
@@ -144,12 +163,16 @@ def _with_shuffled_labels(
 ) -> pd.Series:
     """Accuracy in codes with shuffled labels of fit tokens: by speaker, or for sex by a woman and a man."""
     rows, fake = [], shuffled(tokens.table, factor, rng)
+    for _ in range(100):  # few fit speakers may all get one sex
+        if any(len(set(fake[plan["fit"]])) > 1 for plan in plans):
+            break
+        fake = shuffled(tokens.table, factor, rng)
     for plan in plans:
         evaluation, labels = tokens.table.iloc[plan["evaluation"]], fake[plan["fit"]]
         if len(set(labels)) < 2:
             continue
         points, chosen = plan["points"]["whole code"], balanced(labels, rng)
-        guess = judges.shrinkage_lda(points[chosen], labels[chosen]).predict(points[len(labels) :])
+        guess = measures.shrinkage_lda(points[chosen], labels[chosen]).predict(points[len(labels) :])
         rows.append(evaluation[["speaker", "sex", "phone"]].assign(right=guess == evaluation[factor]))
     table = pd.concat(rows)
     if factor == "phone":  # balanced over vowels, so that a constant guess has accuracy 1/2
@@ -174,7 +197,7 @@ def _speakers(tokens: Tokens, folds: list[Fold], protocol: Protocol, seed: int) 
             if part.groupby("speaker").utterance.nunique().min() < 2:
                 continue
             for name, vectors in spaces.items():
-                guess = _by_utterance(judges.span(vectors[places]), part, rng)
+                guess = _by_utterance(measures.span(vectors[places]), part, rng)
                 if guess is None:
                     continue
                 right = (guess == part.speaker).groupby(part.speaker).mean()
@@ -198,7 +221,7 @@ def _by_utterance(points: np.ndarray, table: pd.DataFrame, rng: np.random.Genera
         if len(set(speakers[others])) < 2:
             return None
         chosen = others[balanced(speakers[others], rng)]
-        guess[here] = judges.shrinkage_lda(points[chosen], speakers[chosen]).predict(points[here])
+        guess[here] = measures.shrinkage_lda(points[chosen], speakers[chosen]).predict(points[here])
     return guess
 
 
@@ -207,33 +230,7 @@ def memory_of(tokens: Tokens, fold: Fold, seed: int) -> dict:
     plan = plan_of(tokens, fold, seed)
     count, points = len(plan["fit"]), plan["points"]["whole code"]
     labels = shuffled(tokens.table, "phone", np.random.default_rng(seed))[plan["fit"]]
-    lda = judges.shrinkage_lda(points[:count], labels)
+    lda = measures.shrinkage_lda(points[:count], labels)
     of_fit = lda.predict(points[:count]) == labels
     others = lda.predict(points[count:]) == tokens.table.phone.iloc[plan["evaluation"]]
     return {"tokens of the fit": float(of_fit.mean()), "other tokens": float(others.mean())}
-
-
-def _crops(tokens: Tokens, folds: list[Fold], variants: dict[str, Glow], seed: int) -> dict | None:
-    """Accuracy for the vowel from its middle 64 ms, in pictures and in codes of a flow of crops."""
-    crop = variants.get("crop")
-    if crop is None:
-        return None
-    length, table = crop.config.frames, tokens.table
-    rows = np.flatnonzero((tokens.frames >= length) & table.phone.isin(CLASSES["phone"]).to_numpy())
-    cut = central(tokens.pictures[rows], (tokens.frames[rows].clip(max=FRAMES) - length) // 2, length)
-    codes = torch.as_tensor(crop.encode(cut, seed).flat)
-    spaces = {"pictures": judges.span(cut), "whole code": judges.span(codes)}
-    table = table.iloc[rows].reset_index(drop=True)
-    scored, found = tokens.scored[rows], {}
-    for name, points in spaces.items():
-        right = np.full(len(rows), np.nan)
-        for fold in folds:
-            fit, evaluation = np.isin(rows, fold.fit), np.isin(rows, fold.evaluation) & scored
-            if evaluation.any():
-                labels = table.phone.to_numpy()[fit]
-                chosen = np.flatnonzero(fit)[balanced(labels, np.random.default_rng([seed, 19]))]
-                lda = judges.shrinkage_lda(points[chosen], table.phone[chosen])
-                right[evaluation] = lda.predict(points[evaluation]) == table.phone[evaluation]
-        each = pd.Series(right).groupby([table.speaker, table.phone]).mean().groupby("speaker").mean()
-        found[name] = interval(each.dropna())
-    return found

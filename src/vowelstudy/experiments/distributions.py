@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,23 +9,23 @@ import pandas as pd
 import torch
 from sklearn.decomposition import PCA
 
-from vowelflow.checkpoint import model_folder
 from vowelflow.corpus import Corpus
-from vowelflow.glow import Glow
-from vowelflow.spectrogram import BINS, FRAMES, dequantize
+from vowelflow.spectrogram import dequantize
 
-from .. import judges
+from .. import measures
 from ..baselines import NOISE
 from ..evaluation import likelihood as measured_likelihood
 from ..evaluation import simpler_models
-from ..folds import Fold, Tokens, codes_of
+from ..folds import Fold
 from ..protocol import Protocol
-from ..statistics import Comparison, interval, swapped
+from ..results import read_json
+from ..statistics import NULL, SIMPLE, Comparison, interval, swapped
+from ..tokens import Tokens, codes_of
 
 PATCHES = 8  # patches of 64 neighbouring numbers of each token
 WHITENED = 256  # principal components, at most
-KINDS = dict.fromkeys(("diagonal Gaussian", "probabilistic PCA", "Gaussian mixture"), "simple")
-KINDS["untrained flow"] = "untrained"
+KINDS = {"untrained flow": NULL}
+KINDS |= dict.fromkeys(("diagonal Gaussian", "probabilistic PCA", "Gaussian mixture", "FLAC"), SIMPLE)
 
 
 def fields(tokens: Tokens, fold: Fold, rows: np.ndarray, seed: int) -> dict[str, list[torch.Tensor]]:
@@ -35,7 +34,8 @@ def fields(tokens: Tokens, fold: Fold, rows: np.ndarray, seed: int) -> dict[str,
     They have only the columns that contain speech in three of four fit tokens. Each dimension is standardized
     by the fit tokens. The whitened scores of PCA are a field with one column.
     """
-    early, fit = np.quantile(tokens.frames[fold.fit], 0.25) / FRAMES, len(fold.fit)
+    fit = len(fold.fit)
+    early = np.quantile(tokens.frames[fold.fit], 0.25) / tokens.observation.frames
     every, flows = np.concatenate([fold.fit, rows]), (fold.flow, fold.untrained)
     codes, untrained = (flow.scales(codes_of(flow, tokens, seed)[every]) for flow in flows)
     top = int((np.cumsum([scale[0].numel() for scale in codes]) <= fold.flow.top_size).sum())
@@ -43,7 +43,7 @@ def fields(tokens: Tokens, fold: Fold, rows: np.ndarray, seed: int) -> dict[str,
         "codes": codes,
         "top codes": codes[:top],
         "untrained flow": untrained,
-        "pictures": [dequantize(tokens.pictures[every], seed)[:, :, :BINS]],
+        "pictures": [dequantize(tokens.pictures[every], seed)[:, :, : tokens.observation.bins]],
     }
 
     def scaled(field: torch.Tensor) -> torch.Tensor:
@@ -82,23 +82,22 @@ def gaussian(tokens: Tokens, folds: list[Fold], protocol: Protocol, seed: int) -
     speakers, areas = np.concatenate(people), {}
     for name, found in patches.items():
         passes = [np.concatenate(parts, axis=1) for parts in zip(*found)]
-        areas[name] = sum(judges.two_sample_auc(*both, speakers, seed) for both in passes) / len(passes)
+        areas[name] = sum(measures.two_sample_auc(*both, speakers, seed) for both in passes) / len(passes)
     comparisons = _gaussian_comparisons(pd.DataFrame(areas), len(speakers) // PATCHES)
-    shape = {name: judges.normality(_same(found, rng)) for name, found in marginals.items()}
+    shape = {name: measures.normality(_same(found, rng)) for name, found in marginals.items()}
     floor = shape["normal draws"].ks.median()
     return {"comparisons": comparisons, "null": swapped(comparisons[0], protocol.shuffles, seed), "numbers": {
         "marginals": {name: part.median().to_dict() for name, part in shape.items()},
         "ks in excess of normal draws": {name: float(one.ks.median() - floor) for name, one in shape.items()},
         "pairs": {name: _pairs(_same(found, rng)) for name, found in marginals.items()},
-        "padding": judges.normality(np.concatenate(silence)[:, :2000]).median().to_dict(),
+        "padding": measures.normality(np.concatenate(silence)[:, :2000]).median().to_dict(),
         "squared_norm": _norms(tokens, folds, seed),
     }}  # fmt: skip
 
 
 def _gaussian_comparisons(areas: pd.DataFrame, n: int) -> list[Comparison]:
-    kinds = {"untrained flow": "untrained", "pictures": "simple", "PCA, whitened": "simple"}
-    metric = "area under the ROC curve of patches against normal noise"
-    more = {"better": -1, "bound": 0.5}
+    kinds = {"untrained flow": NULL, "pictures": NULL, "PCA, whitened": SIMPLE}
+    metric, more = "area under the ROC curve of patches against normal noise", {"better": -1}
     whole, top = (areas[[own, *kinds, "normal draws"]] for own in ("codes", "top codes"))
     return [
         Comparison("gaussian", "whole code", metric, 0.05, whole, kinds, n, primary=True, **more),
@@ -113,7 +112,7 @@ def beside_noise(scales: list[torch.Tensor], rng: np.random.Generator) -> np.nda
     """
     normal = [rng.standard_normal(tuple(scale.shape), dtype=np.float32) for scale in scales]
     seed = int(rng.integers(1 << 30))
-    return np.stack([judges.patch_features(kind, PATCHES, seed) for kind in (scales, normal)]).round(3)
+    return np.stack([measures.patch_features(kind, PATCHES, seed) for kind in (scales, normal)]).round(3)
 
 
 def _pairs(values: np.ndarray) -> float:
@@ -140,35 +139,43 @@ def _norms(tokens: Tokens, folds: list[Fold], seed: int) -> dict:
 
 
 def likelihood(
-    corpus: Corpus, tokens: Tokens, folds: list[Fold], flow: str, folders: list[Path],
-    variants: dict[str, Glow], protocol: Protocol, seed: int,
-) -> dict:  # fmt: skip
+    corpus: Corpus, tokens: Tokens, folds: list[Fold], folder: Path, protocol: Protocol, seed: int
+) -> dict:
     """Bits per dimension of evaluation speakers, for the flow and for simpler densities of the same pixels.
 
-    They come from the flows' cards, if these report the same speakers. Otherwise they are measured on the
-    tokens, with simpler densities fitted on the fit tokens.
+    They come from the flow's card, if it reports the same speakers. Otherwise they are measured on the
+    tokens, with simpler densities fitted on the fit tokens. FLAC codes the samples under the picture.
     """
     people = {name for fold in folds for name in tokens.table.speaker.to_numpy()[fold.evaluation]}
-    cards = _from_cards(corpus, people, folders) or _measured(tokens, folds, protocol, seed)
-    comparisons = [_bits(cards, "all pixels", primary=True)]
-    if "crop" in variants and (crops := _from_cards(corpus, people, [model_folder(f"{flow}-crop")])):
-        comparisons.append(_bits(crops, "middle 64 ms, a flow of crops"))
-    middle = {}
-    for row in cards:
-        middle |= (row.get("middle") or {}).get("speakers", {})
-    numbers = {"allocated to the middle 64 ms": interval(list(middle.values())) if middle else None}
-    null = swapped(comparisons[0], protocol.shuffles, seed)
-    return {"comparisons": comparisons, "null": null, "numbers": numbers}
+    rows = _from_card(corpus, people, folder) or _measured(tokens, folds, protocol, seed)
+    parts = []
+    for row in rows:
+        models = {"flow": row} | {name: row["rivals"][name] for name in KINDS if name in row["rivals"]}
+        models["FLAC"] = row["FLAC"]["bits"]
+        parts.append(pd.DataFrame({name: model["speakers"] for name, model in models.items()}))
+    metric, n = "bits per dimension", sum(row["tokens"] for row in rows)
+    comparison = Comparison(
+        "likelihood", "all pixels", metric, 0.05, pd.concat(parts)[["flow", *KINDS]], KINDS, n, -1, True
+    )
+    kilobits = {name: _pooled(rows, name) for name in ("flow", "FLAC")}
+    return {"comparisons": [comparison], "null": swapped(comparison, protocol.shuffles, seed), "numbers": {
+        "kilobits per second": kilobits,
+    }}  # fmt: skip
 
 
-def _from_cards(corpus: Corpus, people: set[str], folders: list[Path]) -> list[dict]:
-    """Likelihoods on the flows' cards; an empty list if they are not of the speakers ``people``."""
-    cards = [folder / "metrics.json" for folder in folders]
-    if not all(card.is_file() for card in cards):
+def _pooled(rows: list[dict], name: str) -> dict:
+    """Kilobits per second over the speakers of all folds."""
+    each = [(row["kilobits"] if name == "flow" else row["FLAC"]["kilobits"])["speakers"] for row in rows]
+    return interval([value for one in each for value in one.values()])
+
+
+def _from_card(corpus: Corpus, people: set[str], folder: Path) -> list[dict]:
+    """The likelihood on the flow's card; an empty list if it is not of the speakers ``people``."""
+    if not (folder / "metrics.json").is_file():
         return []
-    rows = [json.loads(card.read_text())["bits_per_dim"] for card in cards]
-    rows = [row.get(corpus.name) or row.get("test") for row in rows]
-    return rows if {name for row in rows if row for name in row["speakers"]} == people else []
+    groups = read_json(folder / "metrics.json")["bits_per_dim"]
+    row = groups.get(corpus.name) or groups.get("test")
+    return [row] if row and set(row["speakers"]) == people else []
 
 
 def _measured(tokens: Tokens, folds: list[Fold], protocol: Protocol, seed: int) -> list[dict]:
@@ -182,14 +189,3 @@ def _measured(tokens: Tokens, folds: list[Fold], protocol: Protocol, seed: int) 
         evaluation = tokens.corpus.take(tokens.rows(fold.evaluation, scored=True))
         rows.append(measured_likelihood(fold.flow, evaluation, protocol.draws, simpler))
     return rows
-
-
-def _bits(rows: list[dict], part: str, primary: bool = False) -> Comparison:
-    """Comparison of the bits of each speaker on several cards, with a column for each model."""
-    names, parts = list(rows[0]["rivals"]), []
-    for row in rows:
-        models = {"flow": row} | {name: row["rivals"][name] for name in names}
-        parts.append(pd.DataFrame({name: model["speakers"] for name, model in models.items()}))
-    values = pd.concat(parts)
-    kinds, n = {name: KINDS[name] for name in names}, sum(row["tokens"] for row in rows)
-    return Comparison("likelihood", part, "bits per dimension", 0.05, values, kinds, n, -1, primary)

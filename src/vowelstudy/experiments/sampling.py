@@ -2,103 +2,134 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from vowelflow.audio import to_audio
-from vowelflow.base import LEAD
-from vowelflow.glow import Glow
-from vowelflow.spectrogram import phases, pictures_of
+from vowelflow.spectrogram import PADDED
 
-from .. import judges
-from ..folds import Fold, Tokens
+from ..acoustics import CEILING, sound_of
+from ..detector import LIMIT, speech_probability
+from ..discriminator import controls
+from ..folds import Fold
+from ..judges import features_of
+from ..measures import SILENT, sounding
 from ..methods import gaussian_samples
 from ..protocol import Protocol
-from ..statistics import Comparison, swapped
-from ..vowel_judge import VowelJudge, accuracy, features
+from ..realism import areas, views
+from ..results import read_json
+from ..statistics import NULL, SIMPLE, Comparison, swapped
+from ..tokens import Tokens
+from ..vae import VAE
+
+KINDS = {"untrained flow": NULL, "random pixels": NULL, "PCA-Gaussian": SIMPLE, "mixture": SIMPLE}
+
+
+def drawn_pictures(
+    tokens: Tokens, fold: Fold, count: int, seed: int, vae: VAE | None = None
+) -> dict[str, torch.Tensor]:
+    """``count`` pictures drawn from each model, without selection: the flow first."""
+    found = {
+        "flow": fold.flow.sample(count, seed=seed),
+        "untrained flow": fold.untrained.sample(count, seed=seed),
+        "random pixels": controls(tokens.pictures[fold.fit[:count]], seed)["noise in a token's extent"](
+            count
+        ),
+        **gaussian_samples(tokens.pictures[fold.fit], count, seed),
+    }
+    return found if vae is None else found | {"beta-VAE": vae.sample(count, seed=seed)}
 
 
 def samples(
-    tokens: Tokens, folds: list[Fold], judge: VowelJudge, folders: list[Path], variants: dict[str, Glow],
-    protocol: Protocol, seed: int,
+    tokens: Tokens, validation: Tokens, folds: list[Fold], folder: Path, vae: VAE | None, protocol: Protocol,
+    seed: int,
 ) -> dict:  # fmt: skip
-    """Share of samples whose formants, F0 and vowel are like those of real tokens."""
-    fit, count, flows = folds[0].fit, protocol.samples, [fold.flow for fold in folds]
-    drawn = {
-        "flow": _drawn(flows, count, seed),
-        "untrained flow": _drawn([fold.untrained for fold in folds], count, seed),
-        **gaussian_samples(tokens.pictures[fit], count, seed),
-        "flow, temperature 0.7": _drawn(flows, count, seed, temperature=0.7),
+    """AUC of discriminators between real tokens of validation speakers and samples.
+
+    Samples have no duration. For the acoustic features, all pictures get durations of real tokens at random,
+    the real ones too: else the duration that does not fit would give samples away. Each real speaker has an
+    area of its own: how often the samples are taken for more real than its tokens.
+    """
+    rows = np.random.default_rng(seed).permutation(len(validation))
+    lengths, ceilings = validation.samples[rows], np.full(len(rows), CEILING)
+    measured = {"real tokens": features_of(validation.pictures, lengths, ceilings)}
+    real, speakers = views(validation.pictures, measured["real tokens"]), validation.table.speaker.to_numpy()
+    drawn = drawn_pictures(tokens, folds[0], len(rows), seed, vae)
+    values, by_kind = {}, {"network": {}, "trees": {}}
+    for name, pictures in drawn.items():
+        measured[name] = features_of(pictures.clamp(0, 1), lengths, ceilings)
+        of_real, _ = areas(real, speakers, views(pictures, measured[name]), None, protocol.fits, seed)
+        by_speaker = of_real.groupby(speakers).mean()
+        values[name] = by_speaker["mean"]
+        for kind, found in by_kind.items():
+            found[name] = by_speaker[kind]
+    kinds = KINDS | ({} if vae is None else {"beta-VAE": SIMPLE})
+    judged = {kind: pd.DataFrame(found) for kind, found in by_kind.items()}
+    metric = "AUC of discriminators between real tokens and samples"
+    more = {"better": -1, "primary": True, "judges": judged}
+    comparisons = [
+        Comparison("samples", "all samples", metric, 0.05, pd.DataFrame(values), kinds, len(rows), **more)
+    ]
+    drawn["real tokens"] = validation.pictures
+    numbers = {
+        "table": {name: _summary(pictures, measured[name].acoustics) for name, pictures in drawn.items()},
+        "speech": {name: _speech(pictures, lengths) for name, pictures in drawn.items()},
     }
-    evaluation = tokens.rows(np.concatenate([fold.evaluation for fold in folds]), scored=True)
-    real = tokens.draw(evaluation, max(1, count // 5), ("phone",), seed)
-    sets = drawn | {"real tokens": tokens.pictures[real]}
-    measured = {name: features(pictures) for name, pictures in sets.items()}
-    judgements = [("F0, formants and entropy as of a vowel", judge.plausible)]
-    judgements.append(("mel-cepstrum as probable as that of 95 % of vowels", judge.speech))
-    kinds = {"untrained flow": "untrained", "PCA-Gaussian": "simple", "mixture": "simple"}
-    comparisons = []
-    for part, judgement in judgements:
-        values = pd.DataFrame({name: pd.Series(judgement(x).astype(float)) for name, x in measured.items()})
-        more = {"bound": 1.0, "primary": not comparisons}
-        comparisons.append(
-            Comparison("samples", part, "share of samples", 0.05, values, kinds, count, **more)
-        )
-    numbers = {"table": {name: _summary(pictures, measured[name]) for name, pictures in sets.items()}}
-    if "crop" in variants:
-        numbers["silent frames of crops"] = silent_frames(variants["crop"].sample(count, seed=seed))
-    numbers["silent frames"] = {name: silent_frames(pictures) for name, pictures in sets.items()}
-    fewer = real[:: max(1, len(real) // 64)]
-    numbers["phase alone"] = _phase_alone(tokens, judge, fewer, tokens.pictures[fit].mean(0))
-    card = folders[0] / "metrics.json"
-    if card.is_file():  # the card compares samples with training pictures
-        numbers["memory"] = json.loads(card.read_text())["memory"]
-    null = swapped(comparisons[0], protocol.shuffles, seed)
-    return {"comparisons": comparisons, "null": null, "numbers": numbers}
-
-
-def _drawn(flows: list[Glow], count: int, seed: int, temperature: float = 1.0) -> torch.Tensor:
-    """``count`` samples in equal numbers from each different flow."""
-    flows = list(dict.fromkeys(flows))
-    share = -(-count // len(flows))
-    return torch.cat([flow.sample(share, temperature, seed) for flow in flows])[:count]
-
-
-def silent_frames(pictures: torch.Tensor) -> float:
-    """Share of frames in which no bin is within 40 dB of the picture's loudest point."""
-    loudest = pictures.clamp(0, 1)[:, 0, :257].amax(1)
-    return (loudest < (loudest.amax(1, keepdim=True) - 0.5).clamp_min(judges.SILENT)).float().mean().item()
-
-
-def _summary(pictures: torch.Tensor, measured: np.ndarray) -> dict:
-    """Length, voicing and silence of a set of pictures, from their judge's features."""
-    lengths = [last - first for first, last in map(judges.sounding, pictures)]
+    if (folder / "metrics.json").is_file():  # the card has more controls, and compares with training pictures
+        card = read_json(folder / "metrics.json")
+        numbers |= {"memory": card["memory"], "card": card["discriminator"]}
     return {
-        "sounding_ms": float(np.median(lengths)),
-        "no vowel": float(np.isnan(measured[:, 0]).mean()),
-        "voiced": float(np.isfinite(measured[:, -4]).mean()),
-        "silent pixels": (pictures < judges.SILENT).float().mean().item(),
+        "comparisons": comparisons,
+        "null": swapped(comparisons[0], protocol.shuffles, seed),
+        "numbers": numbers,
+    }
+
+
+def silence(tokens: Tokens, validation: Tokens, folds: list[Fold], protocol: Protocol, seed: int) -> dict:
+    """How far the share of silent frames in samples is from that in real pictures, of the paper's observation."""
+    if tokens.observation is not PADDED:
+        return {"comparisons": [], "null": None, "numbers": {}}
+    drawn = drawn_pictures(tokens, folds[0], len(validation), seed)
+    shares = {name: silent_frames(pictures) for name, pictures in drawn.items()}
+    real = pd.Series(silent_frames(validation.pictures)).groupby(validation.table.speaker.to_numpy()).mean()
+    names = ("flow", "PCA-Gaussian", "mixture")
+    values = pd.DataFrame({name: (real - shares[name].mean()).abs() for name in names})
+    kinds = dict.fromkeys(names[1:], SIMPLE)
+    metric = "distance of the share of silent frames in samples from that of a speaker's pictures"
+    comparisons = [
+        Comparison("silence", "all samples", metric, 0.05, values, kinds, len(validation), -1, True)
+    ]
+    means = {name: float(share.mean()) for name, share in shares.items()} | {
+        "real tokens": float(real.mean())
+    }
+    return {"comparisons": comparisons, "null": swapped(comparisons[0], protocol.shuffles, seed), "numbers": {
+        "silent frames": means,
+    }}  # fmt: skip
+
+
+def silent_frames(pictures: torch.Tensor) -> np.ndarray:
+    """Share of each picture's frames in which no bin is within 40 dB of its loudest point ``(n,)``."""
+    loudest = pictures.clamp(0, 1)[:, 0, :257].amax(1)
+    return (loudest < (loudest.amax(1, keepdim=True) - 0.5).clamp_min(SILENT)).float().mean(1).numpy()
+
+
+def _speech(pictures: torch.Tensor, samples: np.ndarray, most: int = 100) -> dict:
+    """What a published detector says of the sounds of up to ``most`` pictures."""
+    pairs = list(zip(pictures.clamp(0, 1), samples))[:most]
+    found = speech_probability([sound_of(picture, count) for picture, count in pairs])
+    return {"probability": float(found.mean()), "share of speech": float((found > LIMIT).mean())}
+
+
+def _summary(pictures: torch.Tensor, acoustics: pd.DataFrame) -> dict:
+    """Length, voicing and silence of a set of pictures."""
+    found = {
+        "voiced": float(acoustics.f0.notna().mean()),
+        "silent pixels": (pictures < SILENT).float().mean().item(),
+        "silent frames": float(silent_frames(pictures).mean()),
         "pictures": len(pictures),
     }
-
-
-def _phase_alone(tokens: Tokens, judge: VowelJudge, rows: np.ndarray, mean: torch.Tensor) -> dict:
-    """The judge's accuracy on sounds with the true phase of a token, but another magnitude, as a warning.
-
-    The magnitude is the ``mean`` picture of all vowels, or that of another token.
-    """
-    own = tokens.corpus.take(rows)
-    pictures = {
-        "the mean magnitude, own phase": mean.expand(len(rows), -1, -1, -1),
-        "another token's magnitude, own phase": tokens.pictures[np.roll(rows, 1)],
-    }
-    measured = {"own magnitude, invented phase": tokens.features[rows]}
-    for name, magnitudes in pictures.items():
-        sounds = [to_audio(picture, phase) for picture, phase in zip(magnitudes, phases(own))]
-        borrowed, _ = pictures_of([torch.from_numpy(np.pad(sound, LEAD, "reflect")) for sound in sounds])
-        measured[name] = features(borrowed)
-    return {name: accuracy(judge, x, own.table) for name, x in measured.items()}
+    if tuple(pictures.shape[-2:]) == PADDED.shape:
+        found["sounding_ms"] = float(np.median([last - first for first, last in map(sounding, pictures)]))
+    return found

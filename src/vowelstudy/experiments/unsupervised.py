@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from sklearn.decomposition import FastICA
 from sklearn.metrics import roc_auc_score
 
-from ..folds import Fold, Tokens, codes_of
+from ..folds import Fold
 from ..methods import principal
 from ..protocol import Protocol
-from ..statistics import Comparison, calibrated, rank
+from ..statistics import NULL, SIMPLE, Comparison, calibrated, rank
+from ..tokens import Tokens, codes_of
 from .directions import CLASSES, shuffled
 
 COMPONENTS = 16  # principal directions that are tried for a factor
@@ -25,7 +27,7 @@ def unsupervised(tokens: Tokens, folds: list[Fold], protocol: Protocol, seed: in
     rng = np.random.default_rng([seed, 11])
     comparisons, null = [], {}
     metric = "area under the ROC curve of one principal direction"
-    kinds = {"untrained flow": "untrained", "shuffled labels": "null", "pictures": "simple"}
+    kinds = {"random rotation": NULL, "shuffled labels": NULL, "pictures": SIMPLE, "ICA of pictures": SIMPLE}
     for factor in CLASSES if tokens.table.sex.nunique() > 1 else ("phone",):
         scores = [_scores(tokens, fold, factor, seed) for fold in folds]
         areas = pd.DataFrame({name: _areas(tokens, scores, name, factor) for name in scores[0]["spaces"]})
@@ -37,7 +39,7 @@ def unsupervised(tokens: Tokens, folds: list[Fold], protocol: Protocol, seed: in
             as_well = rank(values[own].mean(), [one.mean() for one in fake])
             null.setdefault(factor, calibrated(fake, chance=0.5))  # for whole codes, which come first
             comparisons.append(Comparison(
-                "unsupervised", NAMES[factor] + note, metric, 0.05, values, kinds, n, code=code, bound=1.0,
+                "unsupervised", NAMES[factor] + note, metric, 0.05, values, kinds, n, code=code,
                 primary=factor == "phone" and code == "whole", rank=as_well, shuffles=len(fake),
             ))  # fmt: skip
     return {"comparisons": comparisons, "null": null["phone"], "numbers": {"null by factor": null}}
@@ -49,13 +51,24 @@ def _scores(tokens: Tokens, fold: Fold, factor: str, seed: int) -> dict:
     fit, evaluation = tokens.rows(fold.fit, **wanted), tokens.rows(fold.evaluation, scored=True, **wanted)
     codes = codes_of(fold.flow, tokens, seed)
     spaces = {
-        "flow": codes, "top code": codes[:, : fold.flow.top_size],
-        "untrained flow": codes_of(fold.untrained, tokens, seed), "pictures": tokens.pictures.flatten(1),
-    }  # fmt: skip
-    found = {}
+        "flow": codes,
+        "top code": codes[:, : fold.flow.top_size],
+        "pictures": tokens.pictures.flatten(1),
+    }
+    found, rng = {}, np.random.default_rng(seed)
     for name, vectors in spaces.items():
-        basis, _ = principal(vectors[fold.fit], COMPONENTS)
-        found[name] = [(vectors[rows] @ basis.T).numpy() for rows in (fit, evaluation)]
+        basis, deviations = principal(vectors[fold.fit], COMPONENTS)
+        found[name] = [(vectors[rows] @ basis.T / deviations).numpy() for rows in (fit, evaluation)]
+        if name == "pictures":
+            mean = vectors[fold.fit].mean(0)
+            white = [
+                ((vectors[rows] - mean) @ basis.T / deviations).numpy()
+                for rows in (fold.fit, fit, evaluation)
+            ]
+            ica = FastICA(whiten="unit-variance", max_iter=1000, random_state=seed).fit(white[0])
+            found["ICA of pictures"] = [ica.transform(part) for part in white[1:]]
+    turn = np.linalg.qr(rng.standard_normal((found["flow"][0].shape[1],) * 2))[0]
+    found["random rotation"] = [part @ turn for part in found["flow"]]
     return {"fit": fit, "evaluation": evaluation, "spaces": found}
 
 
