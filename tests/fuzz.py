@@ -21,7 +21,7 @@ from conftest import text_grid
 with atheris.instrument_imports(include=["vowelflow", "praatio", "safetensors", "csv", "json", "zipfile"]):
     from vowelflow import checkpoint, glow, layouts, store
     from vowelflow.base import InputError
-    from vowelstudy import vowel_judge
+    from vowelstudy import judges
 
 HOME = Path(__file__).resolve().parents[1]
 PLACE = Path(tempfile.mkdtemp())
@@ -74,7 +74,7 @@ def weights(data):
 
 
 def ears(data):
-    written("listener-speech.safetensors", data, lambda path: vowel_judge.load_judge("timit-sample", PLACE))
+    written("judges-speech.safetensors", data, lambda path: judges.load_judges("timit-sample", PLACE))
 
 
 def clip_file(data):
@@ -95,7 +95,7 @@ def examples():
         "speakers": [b"speaker,sex,split\nann,f,train\nbob,m,test\n"],
         "config": [json.dumps({"glow": SMALL, "sha256": hash_of(WEIGHTS)}).encode(), bytes(64)],
         "weights": [WEIGHTS],
-        "ears": [(HOME / "models/listener-klatt.safetensors").read_bytes()],
+        "ears": [(HOME / "models/judges-klatt.safetensors").read_bytes()],
         "clip_file": [(PLACE / "example.zip").read_bytes()],
     }
 

@@ -63,7 +63,10 @@ def test_make_hands_paths_with_spaces_and_quotes_on(tmp_path):
     assert done.stdout.splitlines() == ["study", "--corpus", "timit", "--profile", "cpu", "--root", root]
 
 
-def test_corpus_tells_what_is_there_and_saves_it_as_one_file(timit_folder, tmp_path, capsys):
+def test_corpus_tells_what_is_there_and_saves_it_as_one_file(
+    timit_folder, klatt, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("vowelflow.readers.klatt_corpus", lambda: klatt)
     saved = tmp_path / "carried.zip"
     assert cli.main(["corpus", "timit-sample", "--root", str(timit_folder), "--save", str(saved)]) == 0
     first = capsys.readouterr().out
@@ -324,9 +327,7 @@ def test_a_home_that_nobody_has_is_told(capsys):
 
 def test_the_shipped_judges_are_not_fitted_on_who_is_tested(klatt, monkeypatch, capsys):
     monkeypatch.setattr("vowelflow.readers.load_corpus", lambda *given: replace(klatt, name="timit-sample"))
-    monkeypatch.setattr(
-        "vowelstudy.judges.fit_judges", lambda corpus: pytest.fail("on people under test")
-    )
+    monkeypatch.setattr("vowelstudy.judges.fit_judges", lambda corpus: pytest.fail("on people under test"))
     assert cli.main(["judges", "timit-sample"]) == 2
     assert "name another place with --out" in capsys.readouterr().err
 
@@ -354,7 +355,7 @@ def test_a_changed_configuration_is_told_by_every_command(change, tmp_path, caps
 
 def test_what_is_named_wrong_is_told_before_anything_is_read_or_trained(klatt, monkeypatch, tmp_path, capsys):
     assert cli.main(["evidence", "--corpus", str(tmp_path), "--claim", "colour"]) == 2
-    assert "no claim 'colour'; there are data" in capsys.readouterr().err
+    assert "no claim 'colour'; there are gaussian" in capsys.readouterr().err
     monkeypatch.setattr("vowelflow.readers.load_corpus", lambda name, root, phones: klatt)
     assert (
         cli.main(["train", "--profile", "smoke", "--vowels", "aa,zz", "--out", str(tmp_path / "flow")]) == 2

@@ -15,6 +15,7 @@ import soundfile
 
 from vowelflow.spectrogram import images
 from vowelstudy import figures
+from vowelstudy.statistics import REPRODUCED, UNDECIDED, YES
 
 
 def sounds_of(row):
@@ -62,26 +63,34 @@ def test_banner_says_which_speech(klatt):
     assert "made from klatt" in text and "synthetic speech" in text and "80 vowels of 8 speakers" in text
 
 
-def test_spectrograms_have_axes_and_one_colour_bar(klatt):
-    pictures = images(klatt.take(range(3)))
+SEEN = {
+    "vowel": ("time, % of the duration", [0, 100, 0, 8], (256, 96)),
+    "padded": ("time, ms", [0, 288, 0, 8], (257, 288)),
+}
+
+
+@pytest.mark.parametrize("observation", SEEN)
+def test_spectrograms_have_axes_and_one_colour_bar(klatt, observation):
+    pictures, (time, extent, shape) = images(klatt.take(range(3)), observation=observation), SEEN[observation]
     figure = figures.spectrograms(pictures, list("abc"), columns=2)
     labels = [axis.get_ylabel() for axis in figure.axes]
-    assert figure._supxlabel.get_text() == "time, ms" and figure._supylabel.get_text() == "frequency, kHz"
+    assert figure._supxlabel.get_text() == time and figure._supylabel.get_text() == "frequency, kHz"
     assert labels.count("dB below the peak") == 1
     shown = figure.axes[0].images[0]
-    assert shown.get_extent() == [0, 288, 0, 8] and shown.get_clim() == (-80, 0)
+    assert shown.get_extent() == extent and shown.get_clim() == (-80, 0)
+    assert shown.get_array().shape == shape
     assert np.allclose(shown.get_array(), np.asarray(pictures[0, 0, :257]) * 80 - 80)
     plt.close(figure)
 
 
-def test_bits_have_a_colour_bar_of_their_own(klatt):
-    pictures = images(klatt.take([0, 1]))
+@pytest.mark.parametrize("observation", SEEN)
+def test_bits_have_a_colour_bar_of_their_own(klatt, observation):
+    pictures, (time, extent, shape) = images(klatt.take([0, 1]), observation=observation), SEEN[observation]
     figure = figures.allocation(pictures, 4 * pictures[:, 0], ["aa", "ae"])
     assert [axis.get_ylabel() for axis in figure.axes[4:]] == ["dB below the peak", "bits"]
     above, below = figure.axes[0].images[0], figure.axes[2].images[0]
-    assert (
-        below.get_clim() == (0, 8) and above.get_clim() == (-80, 0) and below.get_array().shape == (257, 288)
-    )
+    assert below.get_clim() == (0, 8) and above.get_clim() == (-80, 0) and below.get_array().shape == shape
+    assert figure._supxlabel.get_text() == time and below.get_extent() == extent
     plt.close(figure)
 
 
@@ -119,23 +128,28 @@ def test_costs_are_those_of_the_benchmark():
 
 
 def test_forest_shows_the_hardest_baseline_in_margins(tmp_path):
-    def row(claim, *gaps):
+    def rows(claim, question, *gaps, **others):
         differences = [{"difference": {"estimate": e, "interval": [e - 0.1, e + 0.1]}} for e in gaps]
-        verdict = "holds" if min(gaps, default=0) > 0.5 else "not testable here"
-        return {
-            "claim": claim,
-            "primary": True,
-            "margin": 0.5,
-            "baselines": dict(enumerate(differences)),
-            "verdict": verdict,
-        }
+        won = {"effect": REPRODUCED, "flow": YES}[question]
+        answer = won if min(gaps, default=0) > 0.5 else UNDECIDED
+        found = {"claim": claim, "question": question, "primary": True, "margin": 0.5, "answer": answer}
+        return [found | {"baselines": dict(enumerate(differences))} | others]
 
-    rows = [row("gaussian", 2.0, 1.0), row("samples", -30.0), row("data") | {"margin": None}]
-    drawn = figures.forest({("klatt", "flow"): rows, ("timit", "flow"): [row("gaussian", 0.25)]})
-    dots = [line for line in drawn.axes[0].lines if line.get_marker() == "o" and len(line.get_xdata())]
-    assert np.allclose([dot.get_xdata()[0] for dot in dots], [2.0, -figures.WIDEST, 0.5])
-    assert [dot.get_markerfacecolor() == "white" for dot in dots] == [False, True, True]
-    assert [label.get_text() for label in drawn.axes[0].get_yticklabels()] == ["gaussian", "samples"]
+    unknown = {"of nobody": {"difference": {"estimate": None, "interval": None}}}
+    klatt = rows("gaussian", "effect", 2.0, 1.0) + rows("gaussian", "flow", 0.75)
+    klatt += rows("samples", "effect", -30.0) + rows("silence", "effect", baselines=unknown)
+    klatt += rows("samples", "flow", 3.0, primary=False)
+    drawn = figures.forest({("klatt", "flow"): klatt, ("timit", "flow"): rows("gaussian", "effect", 0.25)})
+
+    def dots(axis):
+        found = [line for line in axis.lines if line.get_marker() == "o" and len(line.get_xdata())]
+        return [(dot.get_xdata()[0], dot.get_markerfacecolor() != "white") for dot in found]
+
+    nulls, methods = drawn.axes
+    assert "is it there?" in nulls.get_title() and "does it need the flow?" in methods.get_title()
+    assert dots(nulls) == [(2.0, True), (-figures.WIDEST, False), (0.5, False)]
+    assert dots(methods) == [(1.5, True)]
+    assert [label.get_text() for label in nulls.get_yticklabels()] == ["gaussian", "samples", "silence"]
     (legend,) = drawn.legends
     assert [text.get_text() for text in legend.get_texts()] == ["flow on klatt", "flow on timit"]
     assert figures.save_vector(drawn, tmp_path / "a.svg").read_bytes().startswith(b"<?xml")

@@ -227,7 +227,7 @@ class Judges:
         silent = ~np.isfinite(features.log_mel[:, 0, 0])
         found = {}
         for kind, values in logits.items():
-            values = np.where(silent[:, None], 0, values) * self.sharpness[f"{kind} {factor}"]
+            values = np.where(silent[:, None], 0, values).astype(float) * self.sharpness[f"{kind} {factor}"]
             found[kind] = pd.DataFrame(softmax(values, axis=1), columns=names)
         return found
 
