@@ -3,7 +3,7 @@
     python benchmarks/data.py --corpus timit-sample --root DIR     speed
     python benchmarks/data.py --stream 100000                      memory, of so many klatt segments
 
-All sides make the same pictures of the same segments, which is checked. Runs are interleaved,
+All sides make the same padded pictures of the same segments, which is checked. Runs are interleaved,
 medians are reported, and results are added to ``benchmarks/data.json``.
 """
 
@@ -33,8 +33,8 @@ RESULTS = Path(__file__).with_suffix(".json")
 
 
 def ours(name: str, root: Path) -> Iterator[torch.Tensor]:
-    """From the folder to an epoch of pictures, in batches."""
-    for pictures, _ in batches(usable(load_corpus(name, root), "padded")):
+    """From the folder to an epoch of padded pictures, in batches."""
+    for pictures, _ in batches(usable(load_corpus(name, root), "padded"), observation="padded"):
         yield pictures
 
 
@@ -114,12 +114,12 @@ def anonymous_mb() -> float:
 
 
 def stream(segments: int) -> dict:
-    """Stream the pictures of a klatt corpus of at least so many segments."""
+    """Stream the padded pictures of a klatt corpus of at least so many segments."""
     start = time.perf_counter()
     corpus = klatt_corpus(speakers=2 * -(-segments // 80), tokens=8).take(range(segments))
     loaded, total, seen, most = time.perf_counter() - start, 0.0, 0, anonymous_mb()
     before, start = most, time.perf_counter()
-    for pictures, _ in batches(corpus):
+    for pictures, _ in batches(corpus, observation="padded"):
         total += pictures.mean().item() * len(pictures)
         seen += len(pictures)
         most = max(most, anonymous_mb())

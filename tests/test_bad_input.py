@@ -1,13 +1,19 @@
 """Values that cannot be used are refused in words; odd ones that can be are used."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 import vowelflow as vf
 from vowelflow.base import InputError
+from vowelflow.checkpoint import models_folder
 from vowelflow.glow import Glow, GlowConfig
 from vowelstudy.book import build_book
+from vowelstudy.judges import load_judges
 from vowelstudy.pairs import matched_pairs, speaker_pairs
 from vowelstudy.references import reference_model
 from vowelstudy.results import write_results
@@ -145,3 +151,34 @@ def test_what_cannot_be_used_is_refused_in_words(case, here, klatt, tmp_path, mo
 @pytest.mark.parametrize("case", WORKS)
 def test_what_is_odd_and_usable_works(case, here):
     assert WORKS[case](here)
+
+
+DAMAGED = {
+    "no text": lambda about, arrays: ("", arrays),
+    "a text alone": lambda about, arrays: ('"judges"', arrays),
+    "a list": lambda about, arrays: ("[]", arrays),
+    "very deep": lambda about, arrays: ("[" * 100_000, arrays),
+    "no sharpness": lambda about, arrays: (json.dumps(about | {"sharpness": {}}), arrays),
+    "classes in a list": lambda about, arrays: (json.dumps(about | {"network classes": ["aa"]}), arrays),
+    "no classes": lambda about, arrays: (json.dumps(about | {"classes": None}), arrays),
+    "an array less": lambda about, arrays: (json.dumps(about), dict(list(arrays.items())[1:])),
+    "a flat array": lambda about, arrays: (
+        json.dumps(about),
+        arrays | {"cepstrum sex/means": arrays["cepstrum sex/means"].flatten()},
+    ),
+    "an array of nobody": lambda about, arrays: (json.dumps(about), arrays | {"means": torch.zeros(2)}),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_damaged_judges_are_refused(case, tmp_path):
+    with safe_open(models_folder() / "judges-klatt.safetensors", "pt") as file:
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        about = json.loads(file.metadata()["about"])
+    path = tmp_path / "judges-klatt.safetensors"
+    save_file(arrays, path, {"about": json.dumps(about)})
+    assert load_judges("klatt", tmp_path).about["corpus"] == "klatt"
+    text, arrays = DAMAGED[case](about, arrays)
+    save_file(arrays, path, {"about": text})
+    with pytest.raises(InputError, match="no usable judges .*fetch it again"):
+        load_judges("klatt", tmp_path)

@@ -122,11 +122,11 @@ def test_the_displacement_of_vowel_holds_nothing_of_sex():
 def test_shuffled_labels_keep_their_numbers_and_other_vowels():
     rng = np.random.default_rng(0)
     phones = ["aa", "iy", "ae", "ae", "aa", "aa", "ae"]
-    table = pd.DataFrame({"speaker": list("aaaabbb"), "phone": phones, "sex": list("ffffmmm")})
+    table = pd.DataFrame({"speaker": list("aaaabbb"), "phone": phones, "sex": list("ffffmmm"), "corpus": "x"})
     seen = set()
     for _ in range(30):
         fake = pd.Series(directions.shuffled(table, "phone", rng))
-        found, true = (labels.groupby(table.speaker).apply(sorted) for labels in (fake, table.phone))
+        found, true = (labels.groupby(table.sex).apply(sorted) for labels in (fake, table.phone))
         assert found.equals(true) and fake[1] == "iy"
         seen.add(tuple(fake))
         assert set(zip(table.speaker, directions.shuffled(table, "sex", rng))) in (
@@ -134,6 +134,17 @@ def test_shuffled_labels_keep_their_numbers_and_other_vowels():
             {("a", "m"), ("b", "f")},
         )
     assert len(seen) == 9
+
+
+def test_labels_are_shuffled_within_a_corpus_and_also_if_a_speaker_has_one_vowel():
+    rng, speakers = np.random.default_rng(0), [f"s{k}" for k in range(20)]
+    table = pd.DataFrame({"speaker": speakers, "phone": ["aa", "ae"] * 10, "sex": list("ffmm") * 5})
+    table["corpus"] = ["x"] * 12 + ["y"] * 8
+    for factor in ("phone", "sex"):
+        fakes = [directions.shuffled(table, factor, rng) for _ in range(20)]
+        assert np.mean([fake != table[factor] for fake in fakes]) == pytest.approx(0.5, abs=0.15)
+        for fake in fakes:
+            assert sorted(fake[:12]) == sorted(table[factor][:12])
 
 
 def test_a_claim_is_measured_once_and_again_when_something_changed(setting, tmp_path, capsys, monkeypatch):

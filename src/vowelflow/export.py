@@ -73,7 +73,9 @@ def export(model: Glow, folder: Path, half: bool = False) -> dict[str, float]:
         import onnxscript  # noqa: F401  torch.onnx needs it
     except ImportError as error:
         raise InputError(f"{error.name} is not installed; pip install 'vowelflow[export]'") from None
-    Path(folder).mkdir(parents=True, exist_ok=True)  # a path that cannot be one is told before the minutes of work
+    Path(folder).mkdir(
+        parents=True, exist_ok=True
+    )  # a path that cannot be one is told before the minutes of work
     flow, solved = (deepcopy(model).cpu().eval().requires_grad_(False) for _ in range(2))
     for steps in solved.levels:
         for step in steps:

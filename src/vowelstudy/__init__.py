@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules={
-        "acoustics", "baselines", "book", "cards", "detector", "discriminator", "evaluation", "evidence", "experiments", "explorer", "figures", "folds", "judges", "links", "measures",
+        "acoustics", "baselines", "book", "cards", "controls", "detector", "discriminator", "evaluation", "evidence", "experiments", "explorer", "figures", "folds", "judges", "links", "measures",
         "methods", "page", "pairs", "protocol", "realism", "references", "results", "run", "sounds", "statistics", "tables", "tokens",
         "vae", "warping",
     },

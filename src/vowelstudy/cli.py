@@ -300,6 +300,16 @@ def _judges(corpus, root, out) -> None:
 
 
 @_command(
+    "measure the controls of all judges, for the book",
+    _option("--speech", metavar="DIR", help="folder of LibriSpeech; default: LIBRISPEECH_ROOT"),
+    _ROOT,
+)  # fmt: skip
+def _controls(speech, root) -> None:
+    valid = vf.readers.load_corpus("librispeech", speech, "all")
+    print(vs.controls.write_controls(valid, vf.readers.load_corpus("timit-sample", root)))
+
+
+@_command(
     "write a flow as ONNX, to encode and decode without torch", _MODEL, _CORPUS, _ROOT,
     _option("--half", action="store_true", help="weights in 16 bits: half the size, a little less exact"),
     _option("--page", action="store_true", help="all files of the book's explorer, with tokens of --corpus"),

@@ -372,7 +372,15 @@ def load_judges(corpus_name: str, models: Path | None = None) -> Judges:
         blank = Features(np.zeros((1, MELS, SLOTS)), pd.DataFrame(np.zeros((1, len(names))), columns=names))
         for factor in FACTORS:
             judges.posterior(blank, factor)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (
+        OSError,
+        SafetensorError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+    ) as error:
         raise InputError(f"{path}: no usable judges ({error}); fetch it again") from None
     return judges
 

@@ -25,7 +25,7 @@ class Protocol:
 
 
 FULL = Protocol(
-    "full", speakers=12, tokens=10, fit_tokens=400, moved=5, pairs=112, samples=400, draws=4, shuffles=200, fits=3,
+    "full", speakers=12, tokens=10, fit_tokens=400, moved=6, pairs=64, samples=400, draws=4, shuffles=200, fits=2,
 )  # fmt: skip
 STUDY = Protocol(
     "study", speakers=8, tokens=2, fit_tokens=40, moved=1, pairs=16, samples=64, draws=1, shuffles=20, fits=1,

@@ -79,6 +79,8 @@ def show(result: dict) -> HTML:
 def _finding(row: dict) -> str:
     """One finding in HTML: the question, a table of the method and its baselines, and the answer."""
     own = row["method"]
+    if not row["metric"]:  # a claim that cannot be tested here
+        return f"<p><strong>{_word(row)}</strong>: {html.escape(row['reason'])}.</p>"
     others = {f"({name})": one for name, one in row["beside"].items()}
     others |= {f"({own}, by {name} alone)": {"estimate": one} for name, one in row["judges"].items()}
     others |= {f"({own}, {name})": one for name, one in row["seeds"].items()}

@@ -55,9 +55,10 @@ class Warping:
 
 
 def warped(pictures: torch.Tensor, ratios: torch.Tensor) -> torch.Tensor:
-    """Pictures ``(n, 1, bins, frames)`` with frequencies times ratios ``(n, 1)``; the last bin is extended."""
+    """Pictures ``(n, 1, bins, frames)`` with frequencies times ratios ``(n, 1)``; bins above the last are mirrored."""
     last = pictures.shape[2] - 1
-    places = (torch.arange(last + 1) / ratios).clamp(max=last)[:, None, :, None]
+    places = torch.arange(last + 1) / ratios
+    places = torch.where(places > last, 2 * last - places, places)[:, None, :, None]
     below = places.floor().long()
     lower, upper = (
         pictures.gather(2, index.expand(-1, -1, -1, pictures.shape[3]))

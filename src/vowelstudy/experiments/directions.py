@@ -62,15 +62,21 @@ def contrast(table: pd.DataFrame, factor: str, labels: Sequence | None = None) -
 
 
 def shuffled(table: pd.DataFrame, factor: str, rng: np.random.Generator) -> np.ndarray:
-    """Shuffled labels of all tokens ``(n,)``: vowels within each speaker, or sexes among speakers."""
+    """Shuffled labels of all tokens ``(n,)``, within each corpus: vowels within each sex, or sexes among speakers.
+
+    Vowels are not shuffled within speakers: a speaker with a single utterance often says only one of the two,
+    and would keep its labels.
+    """
+    labels = table[factor].to_numpy(copy=True)
     if factor == "phone":
-        labels, both = table.phone.to_numpy(copy=True), table.phone.isin(CLASSES["phone"])
-        for rows in table[both].groupby("speaker").indices.values():
-            places = np.flatnonzero(both)[rows]
-            labels[places] = rng.permutation(labels[places])
+        both = table.phone.isin(CLASSES["phone"])
+        for rows in table[both].groupby(["corpus", "sex"]).groups.values():
+            labels[rows] = rng.permutation(labels[rows])
         return labels
-    sexes = table.drop_duplicates("speaker").set_index("speaker").sex
-    return table.speaker.map(dict(zip(sexes.index, rng.permutation(sexes)))).to_numpy()
+    for _, part in table.groupby("corpus"):
+        sexes = part.drop_duplicates("speaker").set_index("speaker").sex
+        labels[part.index] = part.speaker.map(dict(zip(sexes.index, rng.permutation(sexes))))
+    return labels
 
 
 def fit_rows(tokens: Tokens, fold: Fold, factor: str) -> np.ndarray:
@@ -109,7 +115,7 @@ def moved_tokens(
     source = CLASSES[factor][::sign][0]
     wanted = {"phone": source} if factor == "phone" else {"sex": source, "phone": VOWELS_OF["sex"]}
     rows = tokens.rows(fold.evaluation, scored=True, **wanted)
-    return tokens.draw(rows, protocol.moved * (1 if factor == "phone" else 2), ("speaker",), seed)
+    return tokens.draw(rows, protocol.moved, ("speaker",), seed)
 
 
 def steps_along(tokens: Tokens, method, rows, start, change, steps) -> Iterator[tuple[float, torch.Tensor]]:
