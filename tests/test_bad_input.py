@@ -100,7 +100,7 @@ REFUSED = {
     "less than no sample": (lambda h: h["model"].sample(-1), "-1 samples"),
     "a temperature below 0": (lambda h: h["model"].sample(1, temperature=-1), "temperature -1"),
     "a temperature that is no number": (lambda h: h["model"].sample(1, temperature=NAN), "temperature nan"),
-    "an unknown model": (lambda h: vf.load_model("speach"), "no model 'speach'"),
+    "an unknown model": (lambda h: vf.load_model("speeech"), "no model 'speeech'"),
     "an unknown profile": (lambda h: vf.profile_named("cpuu"), "no profile 'cpuu'"),
     "a model of an unknown profile": (lambda h: reference_model(h["speech"], "cpuu"), "no profile 'cpuu'"),
     "an empty class": (lambda h: vf.direction(h["codes"][:0], h["codes"]), "not 0 and 2"),

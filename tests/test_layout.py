@@ -108,5 +108,5 @@ def test_the_packages_stay_small():
         )
         for package in ("vowelflow", "vowelstudy")
     }
-    assert lines["vowelflow"] <= 3600 and lines["vowelstudy"] <= 7700
+    assert lines["vowelflow"] <= 3600 and lines["vowelstudy"] <= 7800
     assert len((SRC / "vowelflow/glow.py").read_text(encoding="utf-8").splitlines()) <= 330
