@@ -118,7 +118,7 @@ function draw(canvas, picture) {
   const { bins, frames } = about.picture;
   const style = getComputedStyle(root);
   const sharp = window.devicePixelRatio || 1;
-  const [left, top, right, bottom] = [38, 6, 8, 34];
+  const [left, top, right, bottom] = [38, 6, 14, 34];
   const [width, height] = [canvas.clientWidth || 320, 260];
   Object.assign(canvas, { width: width * sharp, height: height * sharp });
   canvas.style.height = `${height}px`;
