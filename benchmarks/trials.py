@@ -15,6 +15,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -22,7 +23,7 @@ from vowelflow.base import save_atomically
 from vowelflow.glow import GlowConfig
 from vowelflow.spectrogram import images, usable
 from vowelflow.training import PROFILES, train
-from vowelstudy.discriminator import auc
+from vowelstudy.realism import areas, views_at
 from vowelstudy.references import RECIPES
 
 BASE = PROFILES["vowel"]
@@ -114,10 +115,12 @@ def main() -> None:
             profile = replace(TRIALS[name], iterations=steps, eval_interval=steps, prior_pictures=3000)
             model = train(speech, Path(folder) / "trial", profile)
             log = pd.read_csv(Path(folder) / "trial" / "log.csv")
-        real = images(valid, observation="vowel")
+        real, lengths = images(valid, observation="vowel"), (valid.table.end - valid.table.start).to_numpy()
+        seen = views_at(real, lengths), views_at(model.sample(SAMPLES), np.resize(lengths, SAMPLES))
+        _, found_areas = areas(seen[0], valid.table.speaker.to_numpy(), seen[1])
         found["trials"][name] = {
             "bits": model.bits_per_dim(real, 1).mean().item(),
-            "auc": auc(real, valid.table.speaker.to_numpy(), model.sample(SAMPLES))["auc"],
+            "auc": found_areas["network"].mean(),
             **far(model, speech.split["valid"]),
             "pictures": steps * profile.batch,
             "pictures_a_second": steps * profile.batch / (60 * options.minutes),

@@ -39,9 +39,10 @@ def run(chapter: str, setting) -> dict:
 
 
 def test_sampling(setting):
-    shown, fold = run("04_sampling", setting), setting.folds[0]
-    drawn = vs.experiments.sampling.drawn_pictures(setting.tokens, fold, shown["count"], 0)
-    assert torch.equal(shown["samples"], drawn["flow"]) and 0 <= shown["found"]["auc"] <= 1
+    result = vs.experiments.measure("samples", setting)
+    shown = run("04_sampling", setting)["auc"]
+    assert shown["mean"] == pytest.approx(result["findings"][0]["estimate"])
+    assert shown[["network", "trees"]].to_dict() == pytest.approx(result["findings"][0]["judges"])
 
 
 def test_interpolation(setting):

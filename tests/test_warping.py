@@ -44,7 +44,10 @@ def test_what_is_missing_at_the_top_is_mirrored_and_rows_above_the_bins_stay():
     picture = torch.zeros(1, 1, *PADDED.shape)
     picture[:, :, :257] = torch.linspace(0, 1, 257)[:, None]
     moved = warping.Warping(PADDED).moved(picture.flatten(1), torch.tensor([[np.log(0.5)]]).float(), 1.0)
-    assert torch.allclose(moved[0, 0, 129:256], moved[0, 0, 1:128].flip(0), atol=1e-5) and (moved[0, 0, 257:] == 0).all()
+    assert (
+        torch.allclose(moved[0, 0, 129:256], moved[0, 0, 1:128].flip(0), atol=1e-5)
+        and (moved[0, 0, 257:] == 0).all()
+    )
     assert moved[0, 0, 64, 0] == pytest.approx(0.5, abs=1e-3)
 
 

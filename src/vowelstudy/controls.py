@@ -14,10 +14,10 @@ from vowelflow.corpus import VOWELS, Corpus
 from vowelflow.spectrogram import FLOOR_DB, OBSERVATIONS, Observation, images, usable
 
 from . import discriminator
-from .acoustics import CEILING, sound_of
+from .acoustics import sound_of
 from .detector import LIMIT, speech_probability
-from .judges import FACTORS, accuracy, features_of, load_judges
-from .realism import areas, views
+from .judges import FACTORS, accuracy, load_judges
+from .realism import areas, views_at
 from .results import write_json
 from .tokens import Tokens
 
@@ -90,8 +90,7 @@ def _discriminators(real, speakers, lengths, sets: dict, fits: int, rng) -> dict
     """AUC by control and discriminator. All pictures get durations of real tokens at random."""
 
     def seen(pictures):
-        durations = rng.choice(lengths, len(pictures))
-        return views(pictures, features_of(pictures, durations, np.full(len(pictures), CEILING)))
+        return views_at(pictures, rng.choice(lengths, len(pictures)))
 
     own, found = seen(real), {}
     for name, (pictures, makers) in sets.items():

@@ -1,9 +1,8 @@
-"""Discriminators: can a classifier tell a method's pictures from real ones?
+"""Discriminators: two kinds of classifiers that learn to tell a method's pictures from real ones.
 
-There are two kinds: a small network on pictures, and boosted trees on acoustic measurements. The area under the ROC
-curve (AUC) is 0.5 for pictures that cannot be told from real ones, and 1 for pictures that are always recognised. The
-result is only as good as its controls: real tokens of other speakers must come out near 0.5; noise, blurred and
-upside-down tokens near 1. ``controls`` makes these.
+One is a small network on pictures, the other boosted trees on acoustic measurements; ``realism`` divides
+speakers and scores. Their result is only as good as their controls: real tokens of other speakers must not be
+told from real ones; noise, blurred and upside-down tokens always. ``controls`` makes these.
 """
 
 from __future__ import annotations
@@ -18,12 +17,9 @@ from torch.nn import functional as F
 
 from vowelflow.spectrogram import quantize, restore
 
-from .acoustics import CEILING, measurements
-
 POOL = 4  # pixels averaged on each axis: formants, tilt, timing and the harmonics of high voices remain
 STEPS, FEWEST, EPOCHS, BATCH = 190, 40, 30, 64  # steps of a fit: so many epochs, within these limits
 TREES = 150
-FITS = 5
 
 
 class SmallCNN(nn.Sequential):
@@ -42,78 +38,6 @@ class SmallCNN(nn.Sequential):
         super().__init__(
             *layers, nn.AdaptiveAvgPool2d((4, 3)), nn.Flatten(), nn.Dropout(0.3), nn.Linear(12 * width, 1)
         )
-
-
-def auc(
-    real: torch.Tensor, speakers: np.ndarray, made: torch.Tensor, makers: np.ndarray | None = None,
-    seed: int = 0, fits: int = FITS,
-) -> dict:  # fmt: skip
-    """AUC of a network that tells real pictures from made ones, on speakers that it was not fitted on.
-
-    Half of the speakers and half of the made pictures fit the network; the other halves are scored. Made pictures are
-    clamped to [0, 1] and quantized, as real ones are.
-
-    Args:
-        real: pictures ``(n, 1, side, frames)``.
-        speakers: of the real pictures ``(n,)``.
-        made: pictures of the method, best as many as real ones.
-        makers: speakers of the made pictures, if these are tokens. No speaker is then in both halves.
-        fits: how often to fit, each time with other halves and another start.
-
-    Returns:
-        ``auc``, the mean over fits, and ``fits``, the AUC of each.
-    """
-    return _over_fits(_one_fit, real, speakers, made, makers, seed, fits)
-
-
-def tree_auc(
-    real: pd.DataFrame, speakers: np.ndarray, made: pd.DataFrame, makers: np.ndarray | None = None,
-    seed: int = 0, fits: int = FITS,
-) -> dict:  # fmt: skip
-    """As ``auc``, of boosted trees on tables that ``measured`` makes of pictures."""
-    return _over_fits(_one_tree_fit, real, speakers, made, makers, seed, fits)
-
-
-def measured(pictures: torch.Tensor, samples: np.ndarray) -> pd.DataFrame:
-    """Acoustic measurements of pictures for ``tree_auc``, clamped and quantized; all with one formant ceiling.
-
-    Args:
-        samples: duration of each picture ``(n,)``. Pictures that were made from tokens have those of the tokens. Samples of
-            a model have none, and get durations of real tokens at random; the real tokens beside them must then, too,
-            be measured with durations at random, or the mismatch itself would give samples away.
-    """
-    return measurements(_levels(pictures), samples, np.full(len(pictures), CEILING))
-
-
-def _over_fits(one_fit: Callable, real, speakers, made, makers, seed: int, fits: int) -> dict:
-    """Divides speakers, and made pictures without one, into halves, ``fits`` times; fits on one, scores the other."""
-    areas = []
-    for fit in range(fits):
-        rng = np.random.default_rng([seed, fit])
-        others = np.setdiff1d(speakers[:0] if makers is None else makers, speakers)
-        groups = [rng.permutation(names) for names in (np.unique(speakers), others)]
-        chosen = np.concatenate([names[: len(names) // 2] for names in groups])
-        half = np.arange(len(made)) < len(made) // 2
-        fit_real = np.isin(speakers, chosen)
-        fit_made = rng.permutation(half) if makers is None else np.isin(makers, chosen)
-        areas.append(one_fit(real[fit_real], made[fit_made], real[~fit_real], made[~fit_made], seed + fit))
-    return {"auc": float(np.mean(areas)), "fits": areas}
-
-
-def _one_fit(real, made, test_real, test_made, seed: int) -> float:
-    score = _fitted_network(network_inputs(real), network_inputs(made), seed)
-    return _area(score(network_inputs(test_real)), score(network_inputs(test_made)))
-
-
-def _one_tree_fit(real, made, test_real, test_made, seed: int) -> float:
-    score = _fitted_trees(real, made, seed)
-    return _area(score(test_real), score(test_made))
-
-
-def _area(real: np.ndarray, made: np.ndarray) -> float:
-    from sklearn.metrics import roc_auc_score
-
-    return float(roc_auc_score(np.repeat([1, 0], [len(real), len(made)]), np.concatenate([real, made])))
 
 
 def fit_network(real, made, seed: int) -> Callable:

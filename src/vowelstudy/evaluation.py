@@ -29,7 +29,8 @@ from vowelflow.spectrogram import (
 )
 
 from .baselines import densities, rescued
-from .discriminator import auc, controls
+from .discriminator import controls
+from .realism import areas, views_at
 from .statistics import interval
 
 POINTS = 11  # on a line between two tokens
@@ -248,31 +249,34 @@ def memory(model: Glow, train: torch.Tensor, held_out: Corpus, count: int = 200)
 
 
 def samples_beside_real(
-    model: Glow, untrained: Glow, corpus: Corpus, count: int = 400, seed: int = 0
+    model: Glow, untrained: Glow, corpus: Corpus, count: int = 400, seed: int = 0, fits: int = 3
 ) -> dict:
-    """How well the discriminator recognises samples of temperature 1 beside tokens of validation speakers.
+    """How well the discriminators recognise samples of temperature 1 beside tokens of validation speakers.
 
-    With its controls; ``floor``, real training tokens, which a perfect flow would reach; and ``real``, other tokens of
-    validation speakers. Up to ``count`` tokens; only ``tokens`` 0 if there are fewer than two validation speakers.
+    With their controls; ``floor``, real training tokens, which a perfect flow would reach; and ``real``, other
+    tokens of validation speakers. Up to ``count`` tokens; only ``tokens`` 0 if there are fewer than two
+    validation speakers.
     """
     observation, valid = observation_for(model), corpus.held_out("valid")
-    order = np.random.default_rng(seed).permutation(len(valid))
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(valid))
     first, second = valid.take(order[:count]), valid.take(order[count : 2 * count])
-    real, speakers = images(first, observation=observation), first.table.speaker.to_numpy()
     if first.table.speaker.nunique() < 2:
         return {"tokens": 0}
-    found = {
-        "tokens": len(real),
-        "samples": auc(real, speakers, model.sample(len(real), seed=seed), seed=seed),
-    }
+    real, speakers = images(first, observation=observation), first.table.speaker.to_numpy()
     train = corpus.split["train"].draw(len(real), ("split",), seed)
+    sets = {"samples": (model.sample(len(real), seed=seed), None)}
     for name, tokens in (("floor", train), ("real", second)):
         if len(tokens):
-            pictures = images(tokens, observation=observation)
-            found[name] = auc(real, speakers, pictures, tokens.table.speaker.to_numpy(), seed)
-    made = {"untrained flow": untrained.sample(len(real), seed=seed)}
-    made |= {name: make(len(real)) for name, make in controls(real, seed).items()}
-    return found | {name: auc(real, speakers, pictures, seed=seed, fits=2) for name, pictures in made.items()}
+            sets[name] = images(tokens, observation=observation), tokens.table.speaker.to_numpy()
+    sets["untrained flow"] = untrained.sample(len(real), seed=seed), None
+    sets |= {name: (make(len(real)), None) for name, make in controls(real, seed).items()}
+    lengths = (first.table.end - first.table.start).to_numpy()
+    own, found = views_at(real, rng.choice(lengths, len(real))), {"tokens": len(real)}
+    for name, (pictures, makers) in sets.items():
+        made = views_at(pictures, rng.choice(lengths, len(pictures)))
+        found[name] = areas(own, speakers, made, makers, fits, seed)[1].mean().to_dict()
+    return found
 
 
 def observation_for(model: Glow) -> Observation:

@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from .acoustics import CEILING
 from .discriminator import fit_network, fit_trees, network_inputs
-from .judges import Features
+from .judges import Features, features_of
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,15 @@ class Views:
 def views(pictures: torch.Tensor, features: Features) -> Views:
     """Views of pictures whose features have been measured. Pictures are clamped and quantized, as real ones are."""
     return Views(network_inputs(pictures), features.acoustics)
+
+
+def views_at(pictures: torch.Tensor, samples: np.ndarray) -> Views:
+    """Views of pictures with other durations ``(n,)``, in samples, than they have: for samples, which have none.
+
+    Real tokens beside them need durations at random, too, as what does not fit would give samples away.
+    """
+    pictures = pictures.clamp(0, 1)
+    return views(pictures, features_of(pictures, samples, np.full(len(pictures), CEILING)))
 
 
 def joined(parts: list[Views]) -> Views:

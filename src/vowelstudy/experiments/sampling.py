@@ -10,15 +10,14 @@ import torch
 
 from vowelflow.spectrogram import PADDED
 
-from ..acoustics import CEILING, sound_of
+from ..acoustics import sound_of
 from ..detector import LIMIT, speech_probability
 from ..discriminator import controls
 from ..folds import Fold
-from ..judges import features_of
 from ..measures import SILENT, sounding
 from ..methods import gaussian_samples
 from ..protocol import Protocol
-from ..realism import areas, views
+from ..realism import areas, views_at
 from ..results import read_json
 from ..statistics import NULL, SIMPLE, Comparison, swapped
 from ..tokens import Tokens
@@ -53,14 +52,13 @@ def samples(
     area of its own: how often the samples are taken for more real than its tokens.
     """
     rows = np.random.default_rng(seed).permutation(len(validation))
-    lengths, ceilings = validation.samples[rows], np.full(len(rows), CEILING)
-    measured = {"real tokens": features_of(validation.pictures, lengths, ceilings)}
-    real, speakers = views(validation.pictures, measured["real tokens"]), validation.table.speaker.to_numpy()
+    lengths, speakers = validation.samples[rows], validation.table.speaker.to_numpy()
+    real = views_at(validation.pictures, lengths)
     drawn = drawn_pictures(tokens, folds[0], len(rows), seed, vae)
-    values, by_kind = {}, {"network": {}, "trees": {}}
+    values, by_kind, seen = {}, {"network": {}, "trees": {}}, {"real tokens": real}
     for name, pictures in drawn.items():
-        measured[name] = features_of(pictures.clamp(0, 1), lengths, ceilings)
-        of_real, _ = areas(real, speakers, views(pictures, measured[name]), None, protocol.fits, seed)
+        seen[name] = views_at(pictures, lengths)
+        of_real, _ = areas(real, speakers, seen[name], None, protocol.fits, seed)
         by_speaker = of_real.groupby(speakers).mean()
         values[name] = by_speaker["mean"]
         for kind, found in by_kind.items():
@@ -74,7 +72,7 @@ def samples(
     ]
     drawn["real tokens"] = validation.pictures
     numbers = {
-        "table": {name: _summary(pictures, measured[name].acoustics) for name, pictures in drawn.items()},
+        "table": {name: _summary(pictures, seen[name].acoustics) for name, pictures in drawn.items()},
         "speech": {name: _speech(pictures, lengths) for name, pictures in drawn.items()},
     }
     if (folder / "metrics.json").is_file():  # the card has more controls, and compares with training pictures
