@@ -53,11 +53,11 @@ def test_judges_pass_their_controls_on_speakers_that_no_judge_was_fitted_on(obse
     if None in folders:
         pytest.skip("LIBRISPEECH_EXCERPT or TIMIT_SAMPLE names no folder")
     speech = load_corpus("librispeech", folders[0], "all")
-    found = controls.controls_of(speech, load_corpus("timit-sample", folders[1]), observation, 200, 1)
+    found = controls.controls_of(speech, load_corpus("timit-sample", folders[1]), observation, 150, 1)
     for name, areas in found["discriminators"].items():
         if name in RECOGNISED:
             assert min(areas.values()) > 0.95, name
-    assert all(0.4 < area < 0.6 for area in found["discriminators"]["other real tokens"].values())
+    assert all(0.38 < area < 0.62 for area in found["discriminators"]["other real tokens"].values())
     shares = {name: one["share of speech"] for name, one in found["detector"].items()}
     assert min(shares[name] for name in ("real tokens", *REAL)) > 0.7, shares
     assert max(shares[name] for name in RECOGNISED) < 0.3, shares
