@@ -164,7 +164,7 @@ def test_all_flows_with_a_card_are_in_one_table(klatt, tmp_path):
     row = table.loc[("even", "test")]
     assert row["flow"].startswith(f"{test['estimate']:.3f}")
     assert row["flow, kilobits per second"].startswith(f"{test['kilobits']['estimate']:.1f}")
-    assert row["AUC of samples"] == f"{metrics['discriminator']['samples']['auc']:.3f}"
+    assert row["AUC of samples"] == f"{metrics['discriminator']['samples']['network']:.3f}"
     assert test["kilobits"]["estimate"] > 100 and 50 < test["FLAC"]["kilobits"]["estimate"] < 300
     tables = card_tables("even", tmp_path)
     likelihoods, exact, stable = (tables[name] for name in ("likelihood", "exactness", "stability"))

@@ -152,7 +152,7 @@ def flow_table(models: Path | None = None) -> pd.DataFrame:
     for name, (_, metrics) in _cards(models).items():
         tables = _tables(metrics)
         areas = {
-            f"AUC of {kind}": tables["discriminator"].AUC.get(kind, "-") for kind in ("samples", "floor")
+            f"AUC of {kind}": tables["discriminator"].network.get(kind, "-") for kind in ("samples", "floor")
         }
         found[name] = tables["likelihood"].T[["flow", "flow, kilobits per second"]].assign(**areas)
     return pd.concat(found, names=["flow", "speakers"])
