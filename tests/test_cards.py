@@ -175,7 +175,7 @@ def test_all_flows_with_a_card_are_in_one_table(klatt, tmp_path):
     assert list(exact.index)[-3:] == ["upside-down vowels", "silence", "white noise"]
     assert stable.loc["samples of temperature 1", "pictures"] == "1" and len(stable) == 4
     assert stable["outside [-0.1, 1.1]"].str.endswith("%").all()
-    assert metrics["discriminator"]["untrained flow"]["auc"] > 0.9
+    assert metrics["discriminator"]["untrained flow"]["network"] > 0.9
     assert set(metrics["exactness"]["off_the_data"]) == {"upside-down vowels", "silence", "white noise"}
     assert max(metrics["exactness"]["off_the_data"].values()) < 1e-2
     assert (tmp_path / "even/samples.png").stat().st_size > 10_000

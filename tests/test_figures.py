@@ -138,7 +138,9 @@ def test_forest_shows_the_hardest_baseline_in_margins(tmp_path):
     unknown = {"of nobody": {"difference": {"estimate": None, "interval": None}}}
     klatt = rows("gaussian", "effect", 2.0, 1.0) + rows("gaussian", "flow", 0.75)
     klatt += rows("samples", "effect", -30.0) + rows("silence", "effect", baselines=unknown)
-    klatt += rows("samples", "flow", 3.0, primary=False)
+    klatt += rows("samples", "flow", 3.0, primary=False) + rows(
+        "density", "effect"
+    )  # with nothing to compare
     drawn = figures.forest({("klatt", "flow"): klatt, ("timit", "flow"): rows("gaussian", "effect", 0.25)})
 
     def dots(axis):

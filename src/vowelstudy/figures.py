@@ -287,7 +287,7 @@ def forest(found: dict[tuple[str, str], list[dict]]):
             colour, shift = COLOURS[place % len(COLOURS)], 0.22 * (place - (len(found) - 1) / 2)
             label = f"{setting[1]} on {setting[0]}"
             axis.plot([], [], "o", ms=5, color=colour, label=label)
-            for row in (one for one in rows if one["question"] == question):
+            for row in (one for one in rows if one["question"] == question and one["baselines"]):
                 _forest_row(axis, row, names.index(row["claim"]) + shift, colour)
         axis.axvline(0, color="grey", lw=0.8)
         axis.axvline(1, color="grey", lw=0.8, ls=":")
