@@ -469,7 +469,7 @@ def test_snapshots_are_averages_on_the_way(klatt, tmp_path):
 
 def test_the_rate_rises_stays_and_falls():
     profile = replace(SMOKE, iterations=100, warmup=10, decay=0.4)
-    rates = [training._schedule(step, profile) for step in range(100)]
+    rates = [training.schedule(step, profile) for step in range(100)]
     assert (
         rates[0] == 0.1 and rates[9:60] == [1.0] * 51 and rates[80] == pytest.approx(0.5) and rates[99] < 0.01
     )

@@ -46,7 +46,7 @@ from .devices import choose_arithmetic, compile_where_it_pays, processor_name, s
 from .glow import Glow
 from .initialise import fit_last_prior, initialise
 from .profiles import PROFILES, Profile
-from .spectrogram import images, quantize, usable
+from .spectrogram import Observation, images, quantize, usable
 
 MAX_CHECKPOINTS = 3  # older ones are removed
 PATIENCE = 5  # steps in a row without a finite gradient, before training gives up
@@ -216,7 +216,7 @@ class _Training:
         """Compute the gradient of a step; returns this device's bits per dimension and the norm."""
         profile, total = self.profile, 0.0
         for group in self.optimizer.param_groups:
-            group["lr"] = profile.learning_rate * _schedule(step, profile)
+            group["lr"] = profile.learning_rate * schedule(step, profile)
         parts = training_batch(self.speech, profile, self.seed, step, self.fabric).chunk(profile.accumulate)
         for place, y in enumerate(parts):
             with self.fabric.no_backward_sync(self.wrapped, enabled=place < len(parts) - 1):
@@ -329,15 +329,7 @@ class _Training:
         gpu, processes = self.fabric.device.type == "cuda", self.fabric.world_size
         machine = torch.cuda.get_device_name() if gpu else processor_name()
         return {
-            "corpus": corpus.name,
-            "fingerprint": corpus.fingerprint,
-            "licence": corpus.licence,
-            "observation": self.profile.observation.name,
-            "vowels": sorted(corpus.table.phone.unique()),
-            "speakers": {
-                name: sorted(of) for name, of in corpus.table.groupby("split").speaker.unique().items()
-            },
-            "segments": corpus.table.split.value_counts().to_dict(),
+            **described(corpus, self.profile.observation),
             "glow": profile.pop("glow"),
             "profile": profile,
             "seed": self.seed,
@@ -349,6 +341,19 @@ class _Training:
             "arithmetic": self.arithmetic,
             "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONS},
         }
+
+
+def described(corpus: Corpus, observation: Observation) -> dict:
+    """What ``config.json`` says of the speech that a model was trained on."""
+    return {
+        "corpus": corpus.name,
+        "fingerprint": corpus.fingerprint,
+        "licence": corpus.licence,
+        "observation": observation.name,
+        "vowels": sorted(corpus.table.phone.unique()),
+        "speakers": {name: sorted(of) for name, of in corpus.table.groupby("split").speaker.unique().items()},
+        "segments": corpus.table.split.value_counts().to_dict(),
+    }
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -455,7 +460,7 @@ def fit_axes(model: Glow, speech: Corpus, profile: Profile, seed: int = 0, until
         fit_last_prior(model, (training_batch(speech, profile, seed, step) for step in steps))
 
 
-def _schedule(step: int, profile: Profile) -> float:
+def schedule(step: int, profile: Profile) -> float:
     """The learning rate of a step, relative to the profile's: a linear rise, constant, a cosine to 0."""
     rise = min(1.0, (step + 1) / max(profile.warmup, 1))
     fallen = max(0.0, 1 - (1 - step / profile.iterations) / profile.decay)

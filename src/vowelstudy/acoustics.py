@@ -14,7 +14,7 @@ from vowelflow.base import LEAD, RATE
 from vowelflow.corpus import Corpus
 from vowelflow.spectrogram import FLOOR_DB, Observation, observation_of, stft
 
-from .measures import sounding
+from .measures import extent
 
 ITERATIONS = 16  # of Griffin-Lim; F1, F2 and F0 of real vowels then change by less than 0.5 %
 CEILINGS = np.arange(4500.0, 6501.0, 250.0)  # Hz, formant ceilings to choose from
@@ -51,7 +51,7 @@ def sound_of(picture, samples: int) -> np.ndarray:
 def _sounding_part(picture, observation: Observation) -> torch.Tensor:
     """The frames of a padded picture that sound, or all frames of another: ``(side, frames)``."""
     picture = torch.as_tensor(picture).reshape(observation.shape)
-    first, last = (0, observation.frames) if observation.even else sounding(picture)
+    first, last = extent(picture)
     return picture[:, first:last]
 
 

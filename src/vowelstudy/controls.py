@@ -14,8 +14,7 @@ from vowelflow.corpus import VOWELS, Corpus
 from vowelflow.spectrogram import FLOOR_DB, OBSERVATIONS, Observation, images, usable
 
 from . import discriminator
-from .acoustics import sound_of
-from .detector import LIMIT, speech_probability
+from .detector import of_pictures
 from .judges import FACTORS, accuracy, load_judges
 from .realism import areas, views_at
 from .results import write_json
@@ -100,12 +99,10 @@ def _discriminators(real, speakers, lengths, sets: dict, fits: int, rng) -> dict
 
 
 def _detector(sets: dict, lengths: np.ndarray) -> dict:
-    found = {}
-    for name, (pictures, _) in sets.items():
-        pairs = zip(pictures[:SOUNDS], np.resize(lengths, len(pictures)))
-        chances = speech_probability([sound_of(picture, count) for picture, count in pairs])
-        found[name] = {"probability": chances.mean(), "share of speech": (chances > LIMIT).mean()}
-    return found
+    return {
+        name: of_pictures(pictures[:SOUNDS], np.resize(lengths, len(pictures)))
+        for name, (pictures, _) in sets.items()
+    }
 
 
 def _identity(evaluation: Corpus, observation: Observation, seed: int) -> dict:

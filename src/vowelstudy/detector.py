@@ -7,11 +7,13 @@ with blurred pictures, which discriminators recognise, and does not take noise o
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+
+from .acoustics import sound_of
 
 WINDOW, CONTEXT = 512, 64  # samples of a window, and before it, that the network gets at 16 kHz
 SILENCE = 1600  # samples of silence before the vowel
@@ -33,6 +35,12 @@ def _network():
     return onnxruntime.InferenceSession(
         str(Path(folder) / "data/silero_vad.onnx"), options, providers=["CPUExecutionProvider"]
     )
+
+
+def of_pictures(pictures: Iterable, samples: Sequence[int]) -> dict[str, float]:
+    """Mean ``probability`` of speech of pictures with these durations, and the ``share of speech`` among them."""
+    found = speech_probability([sound_of(picture, count) for picture, count in zip(pictures, samples)])
+    return {"probability": float(found.mean()), "share of speech": float((found > LIMIT).mean())}
 
 
 def speech_probability(sounds: Sequence[np.ndarray]) -> np.ndarray:

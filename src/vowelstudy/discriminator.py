@@ -41,27 +41,13 @@ class SmallCNN(nn.Sequential):
 
 
 def fit_network(real, made, seed: int) -> Callable:
-    """Fits the network on ``inputs`` of views (see ``realism``); returns a function that scores views, ``(n,)``."""
-    score = _fitted_network(real.inputs, made.inputs, seed)
-    return lambda views: score(views.inputs)
-
-
-def fit_trees(real, made, seed: int) -> Callable:
-    """Fits the trees on ``acoustics`` of views (see ``realism``); returns a function that scores views, ``(n,)``."""
-    score = _fitted_trees(real.acoustics, made.acoustics, seed)
-    return lambda views: score(views.acoustics)
-
-
-def _fitted_network(
-    real: torch.Tensor, made: torch.Tensor, seed: int
-) -> Callable[[torch.Tensor], np.ndarray]:
-    """A function of ``network_inputs`` that gives a score to each picture, higher if it seems real."""
+    """A function of views (see ``realism``) that scores each ``(n,)``, higher if real: the network on their ``inputs``."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = SmallCNN().train().to(memory_format=torch.channels_last)
-        pictures = torch.cat([real, made]).contiguous(memory_format=torch.channels_last)
+        pictures = torch.cat([real.inputs, made.inputs]).contiguous(memory_format=torch.channels_last)
         steps = min(STEPS, max(FEWEST, EPOCHS * len(pictures) // BATCH))
-        labels = torch.cat([torch.ones(len(real)), torch.zeros(len(made))])
+        labels = torch.cat([torch.ones(len(real.inputs)), torch.zeros(len(made.inputs))])
         optimizer = torch.optim.AdamW(network.parameters(), 2e-3)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
         for _ in range(steps):
@@ -73,33 +59,31 @@ def _fitted_network(
             schedule.step()
         network.eval()
 
-    def score(inputs: torch.Tensor) -> np.ndarray:
+    def score(views) -> np.ndarray:
         with torch.no_grad():
-            return torch.cat([network(part)[:, 0] for part in inputs.split(256)]).numpy()
+            return torch.cat([network(part)[:, 0] for part in views.inputs.split(256)]).numpy()
 
     return score
 
 
-def _fitted_trees(real: pd.DataFrame, made: pd.DataFrame, seed: int) -> Callable[[pd.DataFrame], np.ndarray]:
-    """A function of ``measured`` tables that gives a score to each row, higher if it seems real."""
+def fit_trees(real, made, seed: int) -> Callable:
+    """As ``fit_network``: the trees on the ``acoustics`` of views."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     trees = HistGradientBoostingClassifier(
         learning_rate=0.05, max_iter=TREES, max_leaf_nodes=8, min_samples_leaf=10, max_features=0.5,
         early_stopping=False, random_state=seed,
     )  # fmt: skip
-    trees.fit(pd.concat([real, made]), np.repeat([1, 0], [len(real), len(made)]))
-    return trees.decision_function
-
-
-def _levels(pictures: torch.Tensor) -> torch.Tensor:
-    """Pictures clamped to [0, 1] and quantized to 256 levels, as real ones are."""
-    return restore(quantize(pictures.clamp(0, 1)))
+    trees.fit(
+        pd.concat([real.acoustics, made.acoustics]),
+        np.repeat([1, 0], [len(real.acoustics), len(made.acoustics)]),
+    )
+    return lambda views: trees.decision_function(views.acoustics)
 
 
 def network_inputs(pictures: torch.Tensor) -> torch.Tensor:
     """The network's inputs: 256 levels, averaged over ``POOL`` x ``POOL`` pixels, roughly standardized."""
-    return 4 * (F.avg_pool2d(_levels(pictures), POOL) - 0.4)
+    return 4 * (F.avg_pool2d(restore(quantize(pictures.clamp(0, 1))), POOL) - 0.4)
 
 
 def controls(real: torch.Tensor, seed: int = 0) -> dict[str, Callable[[int], torch.Tensor]]:

@@ -113,19 +113,19 @@ def open_setting(
     corpus = usable(corpus, observation)
     people = corpus.table.drop_duplicates("speaker").sample(frac=1, random_state=seed)
     chosen = people.groupby(["split", "sex"]).head(protocol.speakers).speaker
-    evaluated = corpus.filter(speaker=list(chosen)).draw(protocol.tokens, by=("speaker", "phone"), seed=seed)
+    evaluation = corpus.filter(speaker=list(chosen)).draw(protocol.tokens, by=("speaker", "phone"), seed=seed)
     own = own_corpus(config, corpus, root)
     trained_here = len(new_speakers(config, corpus)) < len(corpus)
     others = None
     if own is not None and not trained_here and not own_directions:
         others = usable(direction_speakers(own).filter(phone=VOWELS), observation)
         others = others.draw(protocol.fit_tokens, by=("phone", "sex"), seed=seed)
-    tokens = Tokens(evaluated if others is None else join([others, evaluated]), observation, with_shared)
+    tokens = Tokens(evaluation if others is None else join([others, evaluation]), observation, with_shared)
     settings = Profile(glow.config, batch=config["profile"]["batch"])
-    untrained = untrained_flow(others or evaluated, settings, seed)
+    untrained = untrained_flow(others or evaluation, settings, seed)
     judges = load_judges(corpus.name)
-    sides = _sides(tokens.table, config, evaluated, others, trained_here, judges)
-    if not sides or any(not len(fit) or not len(evaluation) for fit, evaluation in sides):
+    sides = _sides(tokens.table, config, evaluation, others, trained_here, judges)
+    if not sides or any(not len(fit) or not len(rows) for fit, rows in sides):
         reason = f"has nobody to fit on, or nobody who is new to {flow}"
         raise InputError(f"{corpus.name} {reason}; use more speakers")
     validation = usable((corpus if own is None else own).held_out("valid"), observation)
@@ -158,7 +158,7 @@ def own_corpus(config: dict, corpus: Corpus, root: str | None) -> Corpus | None:
 def _sides(
     table: pd.DataFrame,
     config: dict,
-    evaluated: Corpus,
+    evaluation: Corpus,
     others: Corpus | None,
     trained_here: bool,
     judges: Judges,
@@ -168,12 +168,11 @@ def _sides(
     if others is not None:
         return [(everyone[: len(others)], everyone[len(others) :])]
     if trained_here:
-        new = set(new_speakers(config, evaluated).table.speaker)
+        new = set(new_speakers(config, evaluation).table.speaker)
         test = set(config["speakers"].get("test", [])) & new
-        met = (
-            judges.about["fingerprint"] == config["fingerprint"]
-        )  # by the judges: who fits them fits nothing else
-        fit = set((direction_speakers(evaluated) if met else evaluated.split["train"]).table.speaker)
+        # Speakers that fitted the judges fit nothing else.
+        met = judges.about["fingerprint"] == config["fingerprint"]
+        fit = set((direction_speakers(evaluation) if met else evaluation.split["train"]).table.speaker)
         return [tuple(everyone[table.speaker.isin(group).to_numpy()] for group in (fit, test))]
     rows = [table.speaker.isin(group).to_numpy() for group in _pairs_of_speakers(table)]
     return [(everyone[~one], everyone[one]) for one in rows]
@@ -194,6 +193,11 @@ def _beside(folder: Path) -> dict[str, Path]:
     names["other"] = f"{first}-seed-1" if folder.name == first else first
     folders = {key: model_folder(name) for key, name in names.items()}
     return {key: one for key, one in folders.items() if (one / "config.json").is_file()}
+
+
+def evaluated(folds: list[Fold]) -> np.ndarray:
+    """Rows of the evaluation tokens of all folds, sorted."""
+    return np.unique(np.concatenate([fold.evaluation for fold in folds]))
 
 
 def merged(folds: list[Fold]) -> list[Fold]:

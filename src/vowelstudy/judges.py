@@ -30,7 +30,7 @@ from vowelflow.corpus import VOWELS, Corpus
 from vowelflow.spectrogram import VOWEL, images
 
 from .acoustics import COLUMNS, measurements, speaker_ceilings
-from .measures import MELS, mel_decibels, sounding
+from .measures import MELS, extent, mel_decibels
 from .references import judge_speakers
 
 SLOTS = 24  # columns of a log-mel picture, spread evenly over the vowel
@@ -94,7 +94,7 @@ def features_of(pictures: torch.Tensor, samples: np.ndarray, ceilings: np.ndarra
 
 
 def _log_mel(picture: torch.Tensor) -> np.ndarray:
-    first, last = (0, VOWEL.frames) if tuple(picture.shape[-2:]) == VOWEL.shape else sounding(picture)
+    first, last = extent(picture)
     if last - first < SLOTS:
         return np.full((MELS, SLOTS), np.nan)
     edges = np.linspace(first, last, SLOTS + 1).round().astype(int)

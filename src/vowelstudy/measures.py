@@ -16,6 +16,7 @@ from vowelflow.corpus import Corpus
 from vowelflow.spectrogram import (
     BINS,
     FLOOR_DB,
+    PADDED,
     images,
     peaks,
     phases,
@@ -96,6 +97,12 @@ def sounding(picture, below_db: float = 40.0) -> tuple[int, int]:
     loudest = np.clip(np.asarray(picture), 0, 1).reshape(np.shape(picture)[-2:])[:BINS].max(0)
     frames = np.flatnonzero(loudest >= max(loudest.max() - below_db / FLOOR_DB, SILENT))
     return (int(frames[0]), int(frames[-1]) + 1) if len(frames) else (0, 0)
+
+
+def extent(picture) -> tuple[int, int]:
+    """The first frame of a vowel and the frame after the last: those that sound in padded pictures, else all."""
+    padded = tuple(np.shape(picture)[-2:]) == PADDED.shape
+    return sounding(picture) if padded else (0, np.shape(picture)[-1])
 
 
 def log_spectral_distance(one, other, frames) -> np.ndarray:

@@ -33,7 +33,7 @@ from vowelflow.corpus import Corpus
 from vowelflow.devices import processor_name
 from vowelflow.profiles import Profile, profile_named
 from vowelflow.spectrogram import dequantize, images, quantize, usable
-from vowelflow.training import VERSIONS, checkpoints
+from vowelflow.training import VERSIONS, checkpoints, described, schedule
 
 # As many pictures as the flow ``speech`` learned from, 150,000, with the same augmentation.
 PROFILE = replace(
@@ -197,8 +197,7 @@ class _Training:
     def update(self) -> tuple[float, float]:
         """One step of the optimizer; returns bits per dimension, and the divergence's part of them."""
         profile, step = self.profile, self.step
-        rise, fall = min(1.0, (step + 1) / profile.warmup), math.cos(math.pi * step / profile.iterations)
-        self.optimizer.param_groups[0]["lr"] = profile.learning_rate * rise * 0.5 * (1 + fall)
+        self.optimizer.param_groups[0]["lr"] = profile.learning_rate * schedule(step, profile)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         y = training_batch(self.speech, profile, self.seed, step)
         distortion, divergence = self.model.bits(y, generator).mean(1)
@@ -262,17 +261,10 @@ class _Training:
 
     def about(self) -> dict:
         """``config.json``: all settings that the weights depend on, named as in a flow's."""
-        corpus, profile = self.corpus, asdict(self.profile)
-        splits = corpus.table.groupby("split").speaker.unique().items()
+        profile = asdict(self.profile)
         del profile["glow"]
         return {
-            "corpus": corpus.name,
-            "fingerprint": corpus.fingerprint,
-            "licence": corpus.licence,
-            "observation": self.profile.observation.name,
-            "vowels": sorted(corpus.table.phone.unique()),
-            "speakers": {name: sorted(of) for name, of in splits},
-            "segments": corpus.table.split.value_counts().to_dict(),
+            **described(self.corpus, self.profile.observation),
             "vae": asdict(self.model.config),
             "profile": profile,
             "seed": self.seed,

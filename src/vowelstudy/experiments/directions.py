@@ -11,8 +11,8 @@ import torch
 from vowelflow.corpus import Corpus
 from vowelflow.latent import random_direction
 
-from ..folds import Fold
-from ..judges import FACTORS, FORMANTS, KINDS, Judges, Voices, accuracy, half_of_utterances
+from ..folds import Fold, evaluated
+from ..judges import FACTORS, FORMANTS, KINDS, Features, Judges, Voices, accuracy, half_of_utterances
 from ..methods import Method, flow_method, methods_of, vae_method
 from ..protocol import Protocol
 from ..realism import Views, areas, joined, views
@@ -93,7 +93,10 @@ def displacements(
     if vae is not None:
         methods["beta-VAE"] = vae_method(vae)
     if factor == "sex":
-        methods |= {"frequency warping": Warping(tokens.observation), "PSOLA": PSOLA(tokens.observation)}
+        methods |= {
+            "frequency warping": Warping(tokens.observation),
+            "PSOLA": tokens.cache.setdefault("PSOLA", PSOLA(tokens.observation)),
+        }
     weights, found = contrast(table, factor), []
     for name, method in methods.items():
         found.append((name, method, method.displacement(method.vectors(tokens, fit, seed, draws), weights)))
@@ -118,11 +121,16 @@ def moved_tokens(
     return tokens.draw(rows, protocol.moved, ("speaker",), seed)
 
 
-def steps_along(tokens: Tokens, method, rows, start, change, steps) -> Iterator[tuple[float, torch.Tensor]]:
-    """Pictures by step along a displacement; step 0 of a lossless method is the token itself."""
+def steps_along(
+    tokens: Tokens, method, rows, start, change, steps
+) -> Iterator[tuple[float, torch.Tensor, Features]]:
+    """Pictures and their features by step along a displacement; step 0 of a lossless method is the token itself."""
     for step in (0.0, *steps):
-        lossless = step == 0 and not method.lossy
-        yield step, tokens.pictures[rows] if lossless else method.moved(start, change, step)
+        if step == 0 and not method.lossy:
+            yield step, tokens.pictures[rows], tokens.features(rows)
+        else:
+            pictures = method.moved(start, change, step)
+            yield step, pictures, tokens.measure(pictures, rows)
 
 
 def moves(
@@ -154,14 +162,9 @@ def moves(
             before = score(tokens.features(rows))
             for name, method, direction in directions:
                 start = method.vectors(tokens, rows, seed)
-                for step, pictures in steps_along(
+                for step, pictures, features in steps_along(
                     tokens, method, rows, start, sign * direction, protocol.steps
                 ):
-                    features = (
-                        tokens.features(rows)
-                        if step == 0 and not method.lossy
-                        else tokens.measure(pictures, rows)
-                    )
                     part = _changes(before, score(features), sign)
                     scores.append(part.assign(method=name, step=step, **about))
                     seen.append(views(pictures, features))
@@ -170,7 +173,7 @@ def moves(
 
 def voices_of(tokens: Tokens, folds: list[Fold], judges: Judges) -> Voices:
     """Judges of the evaluation speakers, fitted on their own tokens."""
-    rows = np.unique(np.concatenate([fold.evaluation for fold in folds]))
+    rows = evaluated(folds)
     return Voices(judges, tokens.features(rows), tokens.table.iloc[rows].reset_index(drop=True))
 
 
@@ -265,7 +268,7 @@ def direction(
         comparison("vowel and sex, top code", both, common, n, "top code", code="top"),
         *(comparison(one, gains[one], kinds[one], count[one], rank=ranks[one]) for one in CLASSES),
     ]
-    about = np.unique(np.concatenate([fold.evaluation for fold in folds]))
+    about = evaluated(folds)
     numbers |= {
         "agreement": agreement(tokens, folds, protocol, seed), "null by factor": null,
         "ceiling": accuracy(judges, tokens.features(about), tokens.table.iloc[about]),
@@ -448,12 +451,7 @@ def _two_moves(
                     "second": (toward * across, (1.0,)),
                 }
                 for move, (change, steps) in changes.items():
-                    for step, pictures in steps_along(tokens, method, rows, start, change, steps):
-                        features = (
-                            tokens.features(rows)
-                            if step == 0 and not method.lossy
-                            else tokens.measure(pictures, rows)
-                        )
+                    for step, pictures, features in steps_along(tokens, method, rows, start, change, steps):
                         after = _joint(judges, features, goals)
                         gains = {"gain": after.joint - before.joint}
                         gains |= {

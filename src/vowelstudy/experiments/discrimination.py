@@ -19,10 +19,10 @@ from ..protocol import Protocol
 from ..statistics import NULL, SIMPLE, Comparison, calibrated, interval
 from ..tokens import Tokens, codes_of
 from .directions import CLASSES, shuffled
+from .distributions import WHITENED
 
 SPACES = ("pictures", "whole code", "top code", "untrained flow", "PCA, whitened", "duration alone")
 KINDS = {"split halves of pictures": NULL, "untrained flow": SIMPLE, "PCA, whitened": SIMPLE}
-WHITENED = 256  # principal components, at most
 
 
 def points_of(tokens: Tokens, fold: Fold, rows: np.ndarray, seed: int) -> dict[str, np.ndarray]:

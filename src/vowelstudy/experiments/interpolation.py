@@ -13,7 +13,7 @@ from vowelflow.base import InputError
 from vowelflow.latent import random_code
 
 from .. import measures
-from ..folds import Fold, merged
+from ..folds import Fold, evaluated, merged
 from ..judges import FORMANTS, Features, Judges, accuracy
 from ..methods import Method, flow_method, great_circle_method, methods_of, vae_method
 from ..pairs import matched_pairs
@@ -22,6 +22,7 @@ from ..realism import areas, joined, views
 from ..statistics import NULL, SIMPLE, Comparison, over_pairs, swapped
 from ..tokens import Tokens
 from ..vae import VAE
+from .directions import FIXED
 
 PAIRS = {
     "phone": "one vowel to another",
@@ -104,7 +105,7 @@ def interpolation(
         "target",
     ]
     gradual = {name: _rank(part) for name, part in table[table.factor != "speaker"].groupby("method")}
-    about = np.unique(np.concatenate([fold.evaluation for fold in folds]))
+    about = evaluated(folds)
     return {"comparisons": comparisons, "null": swapped(comparisons[0], protocol.shuffles, seed), "numbers": {
         "pairs": (middle.groupby("factor").size() // middle.method.nunique()).to_dict(),
         "summary": table.groupby(["factor", "method", "share"])[columns].mean().reset_index().to_dict("records"),
@@ -159,7 +160,7 @@ def _score(
     pairs: np.ndarray, factor: str,
 ) -> pd.DataFrame:  # fmt: skip
     """Scores of the pictures at one share of the way of each pair; ``ends`` are the features of both ends."""
-    fixed = {"phone": "sex", "sex": "phone", "speaker": "phone"}[factor]
+    fixed = FIXED[factor]
     first, second = (tokens.table.iloc[pairs[:, side]].reset_index(drop=True) for side in (0, 1))
     (f0, low0, high0), (f1, low1, high1), (f2, low2, high2) = _formants(measured, ends)
     inside = np.array([(f1 > low1) & (f1 < high1), (f2 > low2) & (f2 < high2)], dtype=float)

@@ -10,8 +10,7 @@ import torch
 
 from vowelflow.spectrogram import PADDED
 
-from ..acoustics import sound_of
-from ..detector import LIMIT, speech_probability
+from ..detector import of_pictures
 from ..discriminator import controls
 from ..folds import Fold
 from ..measures import SILENT, sounding
@@ -23,6 +22,7 @@ from ..statistics import NULL, SIMPLE, Comparison, swapped
 from ..tokens import Tokens
 from ..vae import VAE
 
+SOUNDS = 100  # of each model, for the detector
 KINDS = {"untrained flow": NULL, "random pixels": NULL, "PCA-Gaussian": SIMPLE, "mixture": SIMPLE}
 
 
@@ -73,7 +73,7 @@ def samples(
     drawn["real tokens"] = validation.pictures
     numbers = {
         "table": {name: _summary(pictures, seen[name].acoustics) for name, pictures in drawn.items()},
-        "speech": {name: _speech(pictures, lengths) for name, pictures in drawn.items()},
+        "speech": {name: of_pictures(pictures[:SOUNDS], lengths) for name, pictures in drawn.items()},
     }
     if (folder / "metrics.json").is_file():  # the card has more controls, and compares with training pictures
         card = read_json(folder / "metrics.json")
@@ -111,13 +111,6 @@ def silent_frames(pictures: torch.Tensor) -> np.ndarray:
     """Share of each picture's frames in which no bin is within 40 dB of its loudest point ``(n,)``."""
     loudest = pictures.clamp(0, 1)[:, 0, :257].amax(1)
     return (loudest < (loudest.amax(1, keepdim=True) - 0.5).clamp_min(SILENT)).float().mean(1).numpy()
-
-
-def _speech(pictures: torch.Tensor, samples: np.ndarray, most: int = 100) -> dict:
-    """What a published detector says of the sounds of up to ``most`` pictures."""
-    pairs = list(zip(pictures.clamp(0, 1), samples))[:most]
-    found = speech_probability([sound_of(picture, count) for picture, count in pairs])
-    return {"probability": float(found.mean()), "share of speech": float((found > LIMIT).mean())}
 
 
 def _summary(pictures: torch.Tensor, acoustics: pd.DataFrame) -> dict:
